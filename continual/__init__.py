@@ -1,0 +1,1 @@
+"""Learning from a sequence of domains; selections, memories and protocols land here."""

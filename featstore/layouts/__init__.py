@@ -1,0 +1,37 @@
+"""How image collections lie on disk: one scan function per layout, looked up in `LAYOUTS`.
+
+A scan opens no image. It returns every image file as a `Record`, sorted by path, and every file
+that it left out with the reason, so that nothing disappears unseen.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+REAL, FAKE = 0, 1
+
+
+class Record(NamedTuple):
+    """One image file and what its place on disk (or a manifest) says about it."""
+
+    path: Path
+    label: int
+    generator: str
+    dataset: str
+    split: str
+    pair: str = ""
+    metadata: Mapping[str, Any] = {}
+
+
+class Ignored(NamedTuple):
+    """A file that is not part of the scan, and why."""
+
+    path: Path
+    reason: str
+
+
+class Scan(NamedTuple):
+    """What a layout found."""
+
+    records: list[Record]
+    ignored: list[Ignored]
