@@ -1,0 +1,320 @@
+"""Reading a selection batch by batch, shuffled or not, within a memory limit.
+
+Three steps, kept apart: `plan` decides which rows make which batch (arithmetic on integers), a
+source moves the rows of a window into a buffer, and `iter_batches` cuts the buffer into batches.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore import schema
+from featstore.errors import ConfigError
+from featstore.feature_group import FeatureGroup
+from featstore.gather import gather
+from featstore.subset import group_code
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+LOGGER = logging.getLogger(__name__)
+SCAN_BYTES = 16 * 2**20
+"""Window of an unshuffled pass: large enough for whole chunks, small enough for the cache."""
+LAZY_STEPS = ("featstore-", "original-featstore-", "concatenate-", "getitem-")
+"""Dask layers that only choose rows and layers; with any other the values have been changed."""
+
+
+class Batch(NamedTuple):
+    """Some rows of a selection.
+
+    ``X`` is float32 (n, n_layers, n_features), or (n, n_total) when layers differ in width;
+    ``y`` int8 labels (n,); ``index`` int64 positions along the selection's ``sample`` axis.
+    """
+
+    X: NDArray[np.float32]
+    y: NDArray[np.int8]
+    index: NDArray[np.int64]
+
+
+class RowSource(Protocol):
+    """Something that rows can be read from."""
+
+    n_rows: int
+    width: int
+    dtype: np.dtype[Any]
+    blocks: NDArray[np.int64]
+    """Where each row lies: equal for rows of one chunk, ascending along the disk."""
+
+    def read(self, positions: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` (len(positions), width) with the rows at ascending positions."""
+
+
+def plan(
+    blocks: NDArray[np.int64],
+    window_rows: int,
+    rng: np.random.Generator | None = None,
+) -> Iterator[NDArray[np.int64]]:
+    """Cut all rows into windows that fit into memory, in reading order.
+
+    Parameters
+    ----------
+    blocks
+        Block of every row, as `RowSource.blocks`.
+    window_rows
+        Rows per window; the last may be smaller.
+    rng
+        Generator that shuffles blocks among windows and rows within a window; None keeps order.
+
+    Yields
+    ------
+    ndarray
+        Positions in the order in which they are to be delivered. When everything fits into one
+        window, that order is ``rng.permutation(len(blocks))``, as for arrays in memory.
+
+    Notes
+    -----
+    Rows are stored in random order, so mixing whole blocks inside windows is as good as a global
+    shuffle, and costs sequential reads only.
+
+    Examples
+    --------
+    >>> [window.tolist() for window in plan(np.array([0, 0, 1, 1, 2]), 2)]
+    [[0, 1], [2, 3], [4]]
+    """
+    n_rows = len(blocks)
+    sequence = np.arange(n_rows)
+    if rng is not None and window_rows < n_rows:
+        by_block = np.argsort(blocks, kind="stable")
+        runs = np.split(by_block, np.flatnonzero(np.diff(blocks[by_block])) + 1)
+        sequence = np.concatenate([runs[i] for i in rng.permutation(len(runs))])
+    for start in range(0, n_rows, window_rows):
+        window = sequence[start : start + window_rows]
+        yield window if rng is None else window[rng.permutation(len(window))]
+
+
+def iter_batches(
+    ds: "xr.Dataset",
+    batch_size: int = 256,
+    *,
+    shuffle: bool = False,
+    rng: int | np.random.Generator = 0,
+    max_memory: int | str = "2GB",
+) -> Iterator[Batch]:
+    """Read a selection once, batch by batch, out of core.
+
+    Parameters
+    ----------
+    ds
+        What `Store.select` returned, or any subset of its samples and layers made with ``isel``
+        or ``sel``; also any dataset with a first dimension ``sample`` and a coordinate ``label``.
+    batch_size
+        Rows per batch; only the last batch may be smaller.
+    shuffle
+        Whether rows come in random order.
+    rng
+        Seed or generator of that order.
+    max_memory
+        Bytes, or text such as ``"500MB"``: limit of the row buffer and the batches in flight.
+
+    Yields
+    ------
+    Batch
+        Features as float32, labels and positions. Every row exactly once.
+
+    Raises
+    ------
+    ConfigError
+        If `max_memory` cannot hold one batch.
+    ValueError
+        If `ds` has no labels or `batch_size` is not positive.
+
+    Notes
+    -----
+    One sequential read of the chunks; with `shuffle`, rows are mixed within a window that fills
+    `max_memory` and windows are made of randomly chosen blocks. Values that were changed after
+    the selection (``ds * 2``) are computed through dask, slower but right.
+    """
+    from dask.utils import parse_bytes
+
+    if batch_size < 1:
+        raise ValueError(f"'batch_size' must be a positive int, got {batch_size!r}.")
+    if "label" not in ds.coords:
+        raise ValueError(
+            f"a dataset must have the coordinate 'label', got {sorted(map(str, ds.coords))}; "
+            "select from a store, or assign labels."
+        )
+    source = stored_rows(ds) or LazyRows(ds)
+    window = _window_rows(source, batch_size, int(parse_bytes(max_memory)), shuffle)
+    generator = np.random.default_rng(rng) if shuffle else None
+    labels = np.asarray(ds["label"].values, np.int8)
+    shape = _row_shape(ds)
+    buffer = np.empty((min(window, source.n_rows), source.width), source.dtype)
+    for positions in plan(source.blocks, window, generator):
+        order = np.arange(len(positions)) if generator is None else np.argsort(positions)
+        source.read(positions[order], buffer[: len(positions)])
+        slots = np.empty_like(order)
+        slots[order] = np.arange(len(order))
+        for start in range(0, len(positions), batch_size):
+            index = positions[start : start + batch_size]
+            X = _float32(buffer, slots[start : start + batch_size])
+            yield Batch(X.reshape(len(index), *shape), labels[index], index)
+
+
+def _float32(buffer: NDArray[Any], slots: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return rows of the buffer as float32."""
+    if buffer.dtype == np.float16:
+        from featstore.widen import gather_float32
+
+        return gather_float32(buffer, slots)
+    return buffer[slots].astype(np.float32, copy=False)
+
+
+def _window_rows(source: RowSource, batch_size: int, max_memory: int, shuffle: bool) -> int:
+    """Return the rows per window: whole batches, within the memory limit."""
+    in_flight = 3 * batch_size * source.width * 4
+    row = source.width * source.dtype.itemsize
+    n_batches = (max_memory - in_flight) // (row * batch_size)
+    if n_batches < 1:
+        raise ConfigError(
+            f"'max_memory' must hold at least one batch, {in_flight + row * batch_size:,} bytes for "
+            f"{batch_size} rows of {source.width} features, got {max_memory:,}; "
+            "raise it or lower 'batch_size'."
+        )
+    if not shuffle:
+        n_batches = min(n_batches, max(1, SCAN_BYTES // (row * batch_size)))
+    return int(n_batches) * batch_size
+
+
+def _row_shape(ds: "xr.Dataset") -> tuple[int, ...]:
+    """Return the shape of one row of a batch."""
+    variables = list(ds.data_vars.values())
+    return tuple(variables[0].shape[1:]) if len(variables) == 1 else (-1,)
+
+
+@dataclass(frozen=True)
+class StoredRows:
+    """Rows of feature groups, read straight from chunk files."""
+
+    groups: list[FeatureGroup]
+    group: NDArray[np.int64]
+    row: NDArray[np.int64]
+    columns: list[tuple[str, list[int], int]]
+    """Array, positions on its layer axis, and width, in feature order."""
+    dtype: np.dtype[Any] = np.dtype(np.float16)
+
+    @property
+    def n_rows(self) -> int:
+        """Number of rows."""
+        return len(self.row)
+
+    @property
+    def width(self) -> int:
+        """Features per row."""
+        return sum(len(layers) * width for _, layers, width in self.columns)
+
+    @property
+    def blocks(self) -> NDArray[np.int64]:
+        """Block of every row."""
+        block_rows = np.array([group.block_rows for group in self.groups])
+        return self.group << 40 | self.row // block_rows[self.group]
+
+    def read(self, positions: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with the rows at ascending positions.
+
+        Parameters
+        ----------
+        positions
+            Positions along ``sample``.
+        out
+            Float16 (len(positions), width).
+        """
+        codes = self.group[positions]
+        for code in np.unique(codes):
+            mine = np.flatnonzero(codes == code)
+            part = out[mine[0] : mine[-1] + 1] if mine[-1] - mine[0] + 1 == len(mine) else None
+            target = np.empty((len(mine), out.shape[1]), out.dtype) if part is None else part
+            self._read_group(self.groups[code], self.row[positions[mine]], target)
+            if part is None:
+                out[mine] = target
+
+    def _read_group(self, group: FeatureGroup, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
+        start = 0
+        for array, layers, width in self.columns:
+            stop = start + len(layers) * width
+            target = out[:, start:stop].reshape(len(rows), len(layers), width)
+            gather(group, array, layers, rows, target)
+            start = stop
+
+
+class LazyRows:
+    """Rows of any dataset, computed through xarray and dask."""
+
+    def __init__(self, ds: "xr.Dataset") -> None:
+        self._variables = list(ds.data_vars.values())
+        self.n_rows = int(ds.sizes[schema.SAMPLE])
+        self.width = sum(int(np.prod(v.shape[1:])) for v in self._variables)
+        self.dtype = np.result_type(*(v.dtype for v in self._variables))
+        chunks = self._variables[0].chunksizes.get(schema.SAMPLE, (self.n_rows,))
+        self.blocks = np.repeat(np.arange(len(chunks)), chunks)
+
+    def read(self, positions: NDArray[np.int64], out: NDArray[Any]) -> None:
+        """Fill ``out`` with the rows at ascending positions.
+
+        Parameters
+        ----------
+        positions
+            Positions along ``sample``.
+        out
+            Of the common dtype (len(positions), width).
+        """
+        start = 0
+        for variable in self._variables:
+            values = variable.isel({schema.SAMPLE: positions}).values.reshape(len(positions), -1)
+            out[:, start : start + values.shape[1]] = values
+            start += values.shape[1]
+
+
+def stored_rows(ds: "xr.Dataset") -> StoredRows | None:
+    """Return where the rows of a selection are stored.
+
+    Parameters
+    ----------
+    ds
+        Any dataset.
+
+    Returns
+    -------
+    StoredRows or None
+        None if the dataset is no selection of a store, or its values were changed since.
+    """
+    if not {"group", "row"} <= set(ds.coords) or "groups" not in ds.attrs:
+        return None
+    groups = [FeatureGroup(Path(path)) for path in ds.attrs["groups"]]
+    columns = []
+    for array, variable in ds.data_vars.items():
+        dims = schema.array_spec(str(array)).dims
+        stored = groups[0].array_layers(str(array))
+        graph = getattr(variable.data, "dask", None)
+        if variable.dims != dims or not stored or graph is None:
+            return None
+        whole = np.array_equal(ds[dims[-1]].values, np.arange(stored[0].width))
+        if not whole or not all(name.startswith(LAZY_STEPS) for name in graph.layers):
+            LOGGER.info(
+                "values of %r were changed after the selection; reading through dask", array
+            )
+            return None
+        names = [layer.name for layer in stored]
+        chosen = [names.index(str(n)) for n in ds[dims[1]].values] if len(dims) == 3 else [0]
+        columns.append((str(array), chosen, stored[0].width))
+    codes = np.array([group_code(path) for path in ds.attrs["groups"]])
+    stored_codes = np.asarray(ds["group"].values)
+    if not np.isin(stored_codes, codes).all():
+        return None
+    order = np.argsort(codes)
+    group = order[np.searchsorted(codes[order], stored_codes)]
+    return StoredRows(groups, group, np.asarray(ds["row"].values, np.int64), columns)

@@ -1,0 +1,164 @@
+"""Columns and features of a selection as dask arrays that read only what is sliced."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from featstore import schema
+from featstore.backbones.protocol import Layer
+from featstore.feature_group import FeatureGroup
+from featstore.gather import gather
+from featstore.samples import SampleTable
+
+if TYPE_CHECKING:
+    import dask.array as da
+
+    from featstore.store import GroupKey
+
+BLOCKS_PER_TASK = 8
+TEXT_ROWS = 65_536
+
+
+class Part(NamedTuple):
+    """The selected rows of one feature group."""
+
+    key: "GroupKey"
+    group: FeatureGroup
+    table: SampleTable
+    rows: NDArray[np.int64]
+
+
+def lazy_columns(parts: Sequence[Part]) -> dict[str, Callable[[Part], "da.Array"]]:
+    """Return the coordinates that are read only when looked at."""
+    columns: dict[str, Callable[[Part], da.Array]] = {
+        "path": lambda part: _lazy(part, "path", _Text(part.table, "path"), np.dtype(object)),
+        "sample_id": lambda part: _lazy(part, "id", _Ids(part.group), np.dtype(object)),
+    }
+    for position, fact in enumerate(schema.FACTS):
+        columns[fact] = lambda part, p=position: _lazy(  # type: ignore[misc]
+            part, f"fact{p}", _Fact(part.group, p), np.dtype(np.int64)
+        )
+    for name in parts[0].table.metadata_columns:
+        if all(name in part.table.metadata_columns for part in parts):
+            columns[schema.METADATA_PREFIX + name] = lambda part, n=name: _lazy(  # type: ignore[misc]
+                part, n, _Text(part.table, n), np.dtype(object)
+            )
+    return columns
+
+
+class _Text(NamedTuple):
+    """A column of the sample table as Python objects."""
+
+    table: SampleTable
+    name: str
+
+    def __call__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        return self.table.rows(self.name, rows).astype(object)
+
+
+class _Ids(NamedTuple):
+    """Content ids as hexadecimal text."""
+
+    group: FeatureGroup
+
+    def __call__(self, rows: NDArray[np.int64]) -> NDArray[Any]:
+        ids = np.empty((len(rows), 1, schema.SAMPLE_ID_BYTES), np.uint8)
+        gather(self.group, "sample_id", [0], rows, ids)
+        return np.array([row.tobytes().hex() for row in ids], dtype=object)
+
+
+class _Fact(NamedTuple):
+    """One fact about each file."""
+
+    group: FeatureGroup
+    position: int
+
+    def __call__(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        facts = np.empty((len(rows), 1, len(schema.FACTS)), np.int64)
+        gather(self.group, "file_facts", [0], rows, facts)
+        return facts[:, 0, self.position]
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """A one-dimensional array that is read when sliced."""
+
+    rows: NDArray[np.int64]
+    read: Callable[[NDArray[np.int64]], NDArray[Any]]
+    dtype: np.dtype[Any]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows),)
+
+    @property
+    def ndim(self) -> int:
+        return 1
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        return self.read(self.rows[key[0]])
+
+
+@dataclass(frozen=True)
+class _Features:
+    """Features (sample, layer, width) that are read when sliced."""
+
+    group: FeatureGroup
+    array: str
+    layers: Sequence[int]
+    width: int
+    rows: NDArray[np.int64]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype(np.float16)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (len(self.rows), len(self.layers), self.width)
+
+    @property
+    def ndim(self) -> int:
+        return 3
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        rows, layers = self.rows[key[0]], list(self.layers)[key[1]]
+        out = np.empty((len(rows), len(layers), self.width), self.dtype)
+        gather(self.group, self.array, layers, rows, out)
+        return out[:, :, key[2]]
+
+
+def lazy_features(part: Part, array: str, own: Sequence[Layer]) -> "da.Array":
+    """Return the chosen layers of one array of one group as a dask array."""
+    import dask.array as da
+
+    stored = [layer.name for layer in part.group.array_layers(array)]
+    positions = [stored.index(layer.name) for layer in own]
+    source = _Features(part.group, array, positions, own[0].width, part.rows)
+    chunks = (BLOCKS_PER_TASK * part.group.block_rows, 1, own[0].width)
+    name = _name(part, array, repr(positions))
+    return da.from_array(source, chunks, name=name, asarray=False, meta=np.empty((0, 0, 0), "f2"))
+
+
+def _lazy(
+    part: Part, name: str, read: Callable[[NDArray[np.int64]], NDArray[Any]], dtype: np.dtype[Any]
+) -> "da.Array":
+    """Return one column of a part as a dask array."""
+    import dask.array as da
+
+    source = _Rows(part.rows, read, dtype)
+    return da.from_array(
+        source, (TEXT_ROWS,), name=_name(part, name), asarray=False, meta=np.empty(0, dtype)
+    )
+
+
+def _name(part: Part, *what: str) -> str:
+    """Return a dask key that is the same exactly when the content is."""
+    digest = blake2b(part.rows.tobytes(), digest_size=12)
+    for text in (str(part.group.path), part.group.fingerprint, *what):
+        digest.update(text.encode() + b"\0")
+    return f"featstore-{digest.hexdigest()}"
