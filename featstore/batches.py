@@ -181,7 +181,7 @@ def _window_rows(source: RowSource, batch_size: int, max_memory: int, shuffle: b
     n_batches = (max_memory - in_flight) // (row * batch_size)
     if n_batches < 1:
         raise ConfigError(
-            f"'max_memory' must hold at least one batch, {in_flight + row * batch_size:,} bytes for "
+            f"'max_memory' must hold one batch, {in_flight + row * batch_size:,} bytes for "
             f"{batch_size} rows of {source.width} features, got {max_memory:,}; "
             "raise it or lower 'batch_size'."
         )
@@ -205,7 +205,11 @@ class StoredRows:
     row: NDArray[np.int64]
     columns: list[tuple[str, list[int], int]]
     """Array, positions on its layer axis, and width, in feature order."""
-    dtype: np.dtype[Any] = np.dtype(np.float16)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Stored dtype."""
+        return np.dtype(np.float16)
 
     @property
     def n_rows(self) -> int:

@@ -18,12 +18,14 @@ from featstore.backbones.protocol import Backbone
 from featstore.errors import ConfigError, FeatstoreError
 from featstore.extract_config import ExtractConfig, default_name
 from featstore.feature_group import FeatureGroup
+from featstore.gather import gather, readable_rows
 from featstore.images.decode import decoder_versions
 from featstore.images.preprocess import Preprocess
 from featstore.images.reading import read_image
 from featstore.layouts import Ignored, Record, scan
 from featstore.pipeline import Settings, run
 from featstore.planning import Origin, Share, count_present, make_plan, stored_base
+from featstore.schema import SAMPLE_ID_BYTES
 from featstore.store import GroupKey, Store, open_store
 
 PROBED_IMAGES = 16
@@ -48,6 +50,8 @@ class Summary:
         Name of the feature set.
     n_extracted, n_present
         Images handled by this run, and those that were there before, readable or not.
+    n_duplicates
+        Readable images of the scanned datasets whose bytes equal an earlier one's there.
     unreadable
         Every image of the scanned datasets that has no features.
     ignored
@@ -59,6 +63,7 @@ class Summary:
     features: str
     n_extracted: int
     n_present: int
+    n_duplicates: int
     unreadable: Sequence[Unreadable]
     ignored: Sequence[Ignored]
     seconds: float
@@ -131,7 +136,8 @@ def extract(
         ) from err
     seconds = time.perf_counter() - start
     bad = [item for key, group in plan.groups.items() for item in unreadable(store, key, group)]
-    return Summary(name, n_images, plan.n_present, bad, ignored, seconds)
+    twice = sum(map(n_duplicates, plan.groups.values()))
+    return Summary(name, n_images, plan.n_present, twice, bad, ignored, seconds)
 
 
 def estimate(config: ExtractConfig) -> Estimate:
@@ -187,6 +193,25 @@ def unreadable(store: Store, key: GroupKey, group: FeatureGroup) -> list[Unreada
         Unreadable(key.dataset, key.split, str(path), reasons[int(row)])
         for row, path in zip(rows, paths, strict=True)
     ]
+
+
+def n_duplicates(group: FeatureGroup) -> int:
+    """Count the readable images of a group whose bytes another row of it has too.
+
+    Parameters
+    ----------
+    group
+        A feature group.
+
+    Returns
+    -------
+    int
+        Rows beyond the first of each content.
+    """
+    rows = readable_rows(group)
+    ids = np.empty((len(rows), 1, SAMPLE_ID_BYTES), np.uint8)
+    gather(group, "sample_id", [0], rows, ids)
+    return len(rows) - len(np.unique(ids.reshape(len(rows), -1), axis=0))
 
 
 def _scan(config: ExtractConfig) -> tuple[list[Record], list[Ignored]]:

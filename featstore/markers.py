@@ -75,6 +75,50 @@ def publish(commits: Path, marker: Marker) -> None:
     write_json(marker_path(commits, marker.block), asdict(marker))
 
 
+def marker_files(commits: Path) -> list[Path]:
+    """List the markers of a group.
+
+    Parameters
+    ----------
+    commits
+        Folder of the group's markers.
+
+    Returns
+    -------
+    list of Path
+        Files in the order of their blocks.
+    """
+    names = sorted(name for name in os.listdir(commits) if name.endswith(".json"))
+    return [commits / name for name in names if name != "zarr.json"]
+
+
+def read_marker(path: Path) -> Marker:
+    """Read one marker.
+
+    Parameters
+    ----------
+    path
+        Its file.
+
+    Returns
+    -------
+    Marker
+        The marker.
+
+    Raises
+    ------
+    SchemaError
+        If the file is not what this module writes.
+    """
+    try:
+        return Marker(**json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as err:
+        raise SchemaError(
+            f"a block marker must be the JSON that featstore wrote, got a damaged {path}; "
+            "run 'featstore verify --repair' and extract again."
+        ) from err
+
+
 def read_markers(commits: Path) -> dict[int, Marker]:
     """Read all markers of a group.
 
@@ -91,28 +135,11 @@ def read_markers(commits: Path) -> dict[int, Marker]:
     Raises
     ------
     SchemaError
-        If a marker is not what this module writes.
+        If a marker is damaged.
 
     Notes
     -----
     One directory listing and one small file per block.
     """
-    found = sorted(name for name in os.listdir(commits) if name.endswith(".json"))
-    markers = {}
-    for name in found:
-        if name == "zarr.json":
-            continue
-        marker = _read(commits / name)
-        markers[marker.block] = marker
-    return markers
-
-
-def _read(path: Path) -> Marker:
-    """Read one marker."""
-    try:
-        return Marker(**json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as err:
-        raise SchemaError(
-            f"a block marker must be the JSON that featstore wrote, got a damaged {path}; "
-            "run 'featstore verify --repair' and extract again."
-        ) from err
+    markers = map(read_marker, marker_files(commits))
+    return {marker.block: marker for marker in markers}

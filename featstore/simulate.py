@@ -20,7 +20,7 @@ from featstore.samples import SampleTable, add_records
 from featstore.store import GroupKey, Store, create
 
 
-def simulate_store(
+def simulate_store(  # noqa: PLR0913  sizes of every axis
     path: str | Path,
     *,
     datasets: Sequence[str] = ("a", "b"),

@@ -360,7 +360,8 @@ def open_store(path: str | Path, mode: Literal["r", "a"] = "r") -> Store:
             return create(path)
         found = "a folder that holds none" if path.is_dir() else "nothing there"
         raise StoreNotFoundError(
-            f"there must be a store at {str(path)!r}, got {found}; make one with 'featstore extract'."
+            f"there must be a store at {str(path)!r}, got {found}; "
+            "make one with 'featstore extract'."
         )
     return Store(path)
 

@@ -1,0 +1,211 @@
+"""The command line: parse, call one library function, print."""
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    argv
+        Arguments; those of the process if None.
+
+    Returns
+    -------
+    int
+        0 if all is well, 1 if `verify` found damage, 2 for a mistake of the caller.
+    """
+    parser = argparse.ArgumentParser(prog="featstore", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for add in (add_extract, add_ls, add_verify, add_import, add_train, add_eval, add_demo):
+        add(commands)
+    arguments = parser.parse_args(argv)
+    from featstore.errors import FeatstoreError
+
+    try:
+        return int(arguments.run(arguments) or 0)
+    except FeatstoreError as err:
+        print(f"error: {err}", file=sys.stderr)
+        return 2
+
+
+def add_extract(commands: Any) -> None:
+    """Add ``extract``."""
+    parser = commands.add_parser("extract", help="images -> features of every layer in a store")
+    parser.add_argument("images", nargs="?", help="folder of images, or a manifest")
+    parser.add_argument("--store", help="the store; created where absent")
+    parser.add_argument("--config", help="YAML with these options; options given here win")
+    parser.add_argument("--backbone", help="family:model[/weights] (default: residual)")
+    parser.add_argument("--features", help="name of the feature set (default: from the backbone)")
+    parser.add_argument("--layout", help="class-folders (default), genimage or manifest")
+    parser.add_argument("--dataset", help="name for all images")
+    parser.add_argument("--split", help="split for all images")
+    parser.add_argument("--taps", nargs="+", help="block, ln_2, ln_post, proj")
+    parser.add_argument("--crop", help="model (default) or native: centre crop without resize")
+    parser.add_argument("--precision", help="fp32 (default), bf16 or fp16")
+    parser.add_argument("--device", help="auto (default), cpu or cuda")
+    parser.add_argument("--batch-size", type=int, help="images per forward pass")
+    parser.add_argument("--workers", type=int, help="threads that read and decode")
+    parser.add_argument("--retry-unreadable", action="store_true", default=None)
+    parser.add_argument("--dry-run", action="store_true", help="print counts, bytes and time only")
+    parser.set_defaults(run=run_extract)
+
+
+def run_extract(arguments: argparse.Namespace) -> None:
+    """Extract, or say what it would cost."""
+    from featstore.config import from_mapping, read_yaml
+
+    from featstore import extract
+    from featstore.display import estimate_text, summary_text
+    from featstore.extract_config import ExtractConfig
+
+    given = {
+        name: value
+        for name, value in vars(arguments).items()
+        if value is not None and name not in {"config", "dry_run", "run"}
+    }
+    base = read_yaml(Path(arguments.config)) if arguments.config else {}
+    config = from_mapping(ExtractConfig, {**base, **given}, arguments.config or "command line")
+    if arguments.dry_run:
+        print(estimate_text(extract.estimate(config)))
+        return
+    with progress_bar("images") as progress:
+        summary = extract.extract(config, progress)
+    print(summary_text(summary, config.store))
+
+
+def add_ls(commands: Any) -> None:
+    """Add ``ls``."""
+    parser = commands.add_parser("ls", help="what a store holds")
+    parser.add_argument("store")
+    parser.set_defaults(run=run_ls)
+
+
+def run_ls(arguments: argparse.Namespace) -> None:
+    """Print the contents of a store."""
+    import featstore
+    from featstore.display import table_text
+
+    print(table_text(featstore.open(arguments.store).contents()))
+
+
+def add_verify(commands: Any) -> None:
+    """Add ``verify``."""
+    parser = commands.add_parser("verify", help="recompute checksums, find damaged blocks")
+    parser.add_argument("store")
+    parser.add_argument(
+        "--repair", action="store_true", help="drop damaged blocks; the next extract refills them"
+    )
+    parser.add_argument("--rebuild", action="store_true", help="make the catalogue anew")
+    parser.set_defaults(run=run_verify)
+
+
+def run_verify(arguments: argparse.Namespace) -> int:
+    """Verify a store; 1 if something is damaged and was not repaired."""
+    import featstore
+    from featstore.display import findings_text
+    from featstore.verify import rebuild_catalogue, verify
+
+    store = featstore.open(arguments.store)
+    if arguments.rebuild:
+        print(f"catalogue rebuilt: {len(rebuild_catalogue(store))} feature groups")
+    with progress_bar("groups") as progress:
+        findings = verify(store, repair=arguments.repair, progress=progress)
+    print(findings_text(findings, arguments.repair))
+    return int(any(f.kind == "damaged" for f in findings) and not arguments.repair)
+
+
+def add_import(commands: Any) -> None:
+    """Add ``import``."""
+    parser = commands.add_parser("import", help="features of other systems -> store")
+    parser.add_argument("format", choices=["npy"], help="npy: trees of feature_layer<i>.npy")
+    parser.add_argument("source", help="folder <split>/<dataset>/{0_real,1_fake}/*.npy")
+    parser.add_argument("--store", required=True)
+    parser.add_argument("--features", required=True, help="name of the feature set")
+    parser.set_defaults(run=run_import)
+
+
+def run_import(arguments: argparse.Namespace) -> None:
+    """Import features."""
+    from featstore.interchange.import_npy import import_npy
+
+    from featstore.display import imported_text
+
+    with progress_bar("rows") as progress:
+        count = import_npy(
+            Path(arguments.source), arguments.store, arguments.features, progress=progress
+        )
+    print(imported_text(count, arguments.store))
+
+
+def add_train(commands: Any) -> None:
+    """Add ``train``."""
+    parser = commands.add_parser("train", help="train a head, write a run folder")
+    add_config(parser)
+    parser.set_defaults(run=lambda arguments: run_config(arguments, "Train"))
+
+
+def add_eval(commands: Any) -> None:
+    """Add ``eval``."""
+    parser = commands.add_parser("eval", help="evaluate a trained head, write a run folder")
+    add_config(parser)
+    parser.set_defaults(run=lambda arguments: run_config(arguments, "Eval"))
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add the options of commands that are described by a YAML file."""
+    parser.add_argument("--config", required=True, help="YAML; see configs/")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override")
+    parser.add_argument("--overwrite", action="store_true", help="move an older run aside")
+
+
+def run_config(arguments: argparse.Namespace, kind: str) -> None:
+    """Train or evaluate as a YAML file says."""
+    from featstore.config import apply_overrides, from_mapping, read_yaml
+
+    from heads import training
+
+    mapping = apply_overrides(read_yaml(Path(arguments.config)), arguments.set)
+    config = from_mapping(getattr(training, f"{kind}Config"), mapping, arguments.config)
+    if arguments.overwrite:
+        config = replace(config, overwrite=True)
+    run: Callable[..., Any] = getattr(training, f"run_{kind.lower()}")
+    with progress_bar("rows") as progress:
+        result = run(config, progress=progress)
+    print(result.text())
+
+
+def add_demo(commands: Any) -> None:
+    """Add ``demo``."""
+    parser = commands.add_parser("demo", help="the whole job on images made on the spot")
+    parser.add_argument("folder", help="where to put images, store and results")
+    parser.set_defaults(run=run_demo)
+
+
+def run_demo(arguments: argparse.Namespace) -> None:
+    """Run the demo."""
+    from heads.demo import run_demo
+
+    with progress_bar("steps") as progress:
+        text = run_demo(Path(arguments.folder), progress)
+    print(text)
+
+
+@contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """Show done, total, rate and time left on the terminal's error stream."""
+    from featstore.progress import shown
+
+    with shown(unit) as update:
+        yield update
+
+
+if __name__ == "__main__":
+    sys.exit(main())
