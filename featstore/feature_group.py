@@ -16,8 +16,8 @@ import zarr
 from numpy.typing import NDArray
 
 from featstore import schema
-from featstore.backbones.protocol import Layer
 from featstore.durable import sync_folder, write_bytes
+from featstore.layers import Layer
 from featstore.markers import Marker, publish, read_markers
 from featstore.zarr_nodes import create_array, open_group, require_group
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore import schema
-from featstore.backbones.protocol import Layer
 from featstore.feature_group import FeatureGroup
 from featstore.gather import gather
+from featstore.layers import Layer
 from featstore.samples import SampleTable
 
 if TYPE_CHECKING:
@@ -100,7 +100,8 @@ class _Rows:
         return 1
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        return self.read(self.rows[key[0]])
+        values = self.read(np.atleast_1d(self.rows[key[0]]))
+        return np.asarray(values[0] if isinstance(key[0], int) else values)
 
 
 @dataclass(frozen=True)
@@ -126,10 +127,12 @@ class _Features:
         return 3
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        rows, layers = self.rows[key[0]], list(self.layers)[key[1]]
+        rows = np.atleast_1d(self.rows[key[0]])
+        layers = np.atleast_1d(np.asarray(self.layers)[key[1]])
         out = np.empty((len(rows), len(layers), self.width), self.dtype)
-        gather(self.group, self.array, layers, rows, out)
-        return out[:, :, key[2]]
+        gather(self.group, self.array, layers.tolist(), rows, out)
+        dropped = tuple(0 if isinstance(k, int) else slice(None) for k in key[:2])
+        return np.asarray(out[(*dropped, key[2])])
 
 
 def lazy_features(part: Part, array: str, own: Sequence[Layer]) -> "da.Array":

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from featstore.backbones.protocol import Layer
 from featstore.feature_group import FeatureGroup
+from featstore.layers import Layer
 from featstore.layouts import Record
 from featstore.pipeline import Job
 from featstore.samples import SampleTable, add_records, stored_paths

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore import schema
-from featstore.backbones.protocol import Layer
 from featstore.feature_group import Block
+from featstore.layers import Layer
 from featstore.layouts import FAKE, REAL, Record
 from featstore.samples import SampleTable, add_records
 from featstore.store import GroupKey, Store, create

@@ -15,7 +15,6 @@ import filelock
 import zarr
 
 from featstore import schema
-from featstore.backbones.protocol import Layer
 from featstore.errors import (
     FingerprintError,
     FormatVersionError,
@@ -25,6 +24,7 @@ from featstore.errors import (
     unknown_name,
 )
 from featstore.feature_group import FeatureGroup, require_feature_group
+from featstore.layers import Layer
 from featstore.samples import SampleTable
 from featstore.zarr_nodes import open_group, require_group
 

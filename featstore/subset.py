@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore import schema
-from featstore.backbones.protocol import Layer
 from featstore.errors import ConfigError, FingerprintError, unknown_name
 from featstore.gather import readable_rows
+from featstore.layers import Layer
 from featstore.lazy import Part, lazy_columns, lazy_features
 
 if TYPE_CHECKING:

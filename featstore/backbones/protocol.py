@@ -1,29 +1,18 @@
 """What extraction needs of a backbone, whatever its family."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore.images.preprocess import Preprocess
+from featstore.layers import Layer
+
+__all__ = ["Backbone", "Features", "Layer"]
 
 Features = Mapping[str, NDArray[np.floating[Any]]]
 """Array name to values: shape (n_images, n_layers of that array, width)."""
-
-
-class Layer(NamedTuple):
-    """One row of the ``layer`` axis: where in the network a vector is read.
-
-    ``array`` names the Zarr array it is stored in: ``cls`` for the token or pooled features of one
-    width, ``cls_<width>`` when a network has stages of several widths, ``proj`` for the embedding.
-    """
-
-    name: str
-    tap: str
-    depth: int
-    width: int
-    array: str = "cls"
 
 
 class Backbone(Protocol):
