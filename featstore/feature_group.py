@@ -63,7 +63,7 @@ class FeatureGroup:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        attributes = open_group(path).attrs.asdict()
+        attributes: dict[str, Any] = dict(open_group(path).attrs)
         self.n_rows: int = int(attributes["n_rows"])
         self.block_rows: int = int(attributes["block_rows"])
         self.fingerprint: str = str(attributes["fingerprint"])

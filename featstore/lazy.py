@@ -32,25 +32,31 @@ class Part(NamedTuple):
     rows: NDArray[np.int64]
 
 
-def lazy_columns(parts: Sequence[Part]) -> dict[str, Callable[[Part], "da.Array"]]:
-    """Return the coordinates that are read only when looked at."""
-    columns: dict[str, Callable[[Part], da.Array]] = {
-        "path": lambda part: _lazy(part, "path", _Text(part.table, "path"), np.dtype(object)),
-        "sample_id": lambda part: _lazy(part, "id", _Ids(part.group), np.dtype(object)),
+def lazy_columns(part: Part) -> dict[str, "da.Array"]:
+    """Return what is known of the selected images and read only when looked at.
+
+    Parameters
+    ----------
+    part
+        The selected rows of one group.
+
+    Returns
+    -------
+    dict
+        ``path``, ``sample_id``, the facts of `featstore.schema.FACTS` and the metadata columns.
+    """
+    readers: dict[str, Callable[[NDArray[np.int64]], NDArray[Any]]] = {
+        "path": _Text(part.table, "path"),
+        "sample_id": _Ids(part.group),
     }
-    for position, fact in enumerate(schema.FACTS):
-        columns[fact] = lambda part, p=position: _lazy(  # type: ignore[misc]
-            part, f"fact{p}", _Fact(part.group, p), np.dtype(np.int64)
-        )
-    for name in parts[0].table.metadata_columns:
-        if all(name in part.table.metadata_columns for part in parts):
-            columns[schema.METADATA_PREFIX + name] = lambda part, n=name: _lazy(  # type: ignore[misc]
-                part, n, _Text(part.table, n), np.dtype(object)
-            )
-    return columns
+    readers |= {fact: _Fact(part.group, i) for i, fact in enumerate(schema.FACTS)}
+    for name in part.table.metadata_columns:
+        readers[schema.METADATA_PREFIX + name] = _Text(part.table, name)
+    return {name: _lazy_column(part, name, read) for name, read in readers.items()}
 
 
-class _Text(NamedTuple):
+@dataclass(frozen=True)
+class _Text:
     """A column of the sample table as Python objects."""
 
     table: SampleTable
@@ -60,7 +66,8 @@ class _Text(NamedTuple):
         return self.table.rows(self.name, rows).astype(object)
 
 
-class _Ids(NamedTuple):
+@dataclass(frozen=True)
+class _Ids:
     """Content ids as hexadecimal text."""
 
     group: FeatureGroup
@@ -71,7 +78,8 @@ class _Ids(NamedTuple):
         return np.array([row.tobytes().hex() for row in ids], dtype=object)
 
 
-class _Fact(NamedTuple):
+@dataclass(frozen=True)
+class _Fact:
     """One fact about each file."""
 
     group: FeatureGroup
@@ -144,19 +152,23 @@ def lazy_features(part: Part, array: str, own: Sequence[Layer]) -> "da.Array":
     source = _Features(part.group, array, positions, own[0].width, part.rows)
     chunks = (BLOCKS_PER_TASK * part.group.block_rows, 1, own[0].width)
     name = _name(part, array, repr(positions))
-    return da.from_array(source, chunks, name=name, asarray=False, meta=np.empty((0, 0, 0), "f2"))
+    meta = np.empty((0, 0, 0), np.float16)
+    features: da.Array = da.from_array(source, chunks, name=name, asarray=False, meta=meta)
+    return features
 
 
-def _lazy(
-    part: Part, name: str, read: Callable[[NDArray[np.int64]], NDArray[Any]], dtype: np.dtype[Any]
+def _lazy_column(
+    part: Part, name: str, read: Callable[[NDArray[np.int64]], NDArray[Any]]
 ) -> "da.Array":
     """Return one column of a part as a dask array."""
     import dask.array as da
 
-    source = _Rows(part.rows, read, dtype)
-    return da.from_array(
-        source, (TEXT_ROWS,), name=_name(part, name), asarray=False, meta=np.empty(0, dtype)
+    source = _Rows(part.rows, read, np.dtype(np.int64 if name in schema.FACTS else object))
+    meta = np.empty(0, source.dtype)
+    column: da.Array = da.from_array(
+        source, (TEXT_ROWS,), name=_name(part, name), asarray=False, meta=meta
     )
+    return column
 
 
 def _name(part: Part, *what: str) -> str:

@@ -36,7 +36,7 @@ class SampleTable:
 
     def __init__(self, path: Path) -> None:
         self._group = open_group(path)
-        attributes = self._group.attrs.asdict()
+        attributes: dict[str, Any] = dict(self._group.attrs)
         self.n_rows: int = int(attributes["n_rows"])
         self.block_rows: int = int(attributes["block_rows"])
         self.generators: list[str] = list(attributes["generators"])
@@ -77,7 +77,7 @@ class SampleTable:
         array = self._group[name]
         assert isinstance(array, zarr.Array)
         if isinstance(rows, slice):
-            return np.asarray(array[: self.n_rows][rows])
+            return np.asarray(array[: self.n_rows])[rows]
         return np.asarray(array.oindex[rows])
 
 

@@ -7,7 +7,6 @@ block markers, so they are never stale. Opening reads one small file.
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -24,6 +23,7 @@ from featstore.errors import (
     unknown_name,
 )
 from featstore.feature_group import FeatureGroup, require_feature_group
+from featstore.fingerprint import difference, fingerprint
 from featstore.layers import Layer
 from featstore.samples import SampleTable
 from featstore.zarr_nodes import open_group, require_group
@@ -55,7 +55,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        attributes = open_group(self.path).attrs.asdict()
+        attributes: dict[str, Any] = dict(open_group(self.path).attrs)
         if FORMAT_KEY not in attributes:
             raise SchemaError(
                 f"a store must carry the attribute {FORMAT_KEY!r}, got the Zarr group {path} "
@@ -255,26 +255,26 @@ class Store:
             If the name already stands for different features; the message says what differs.
         """
         content = json.loads(json.dumps({**description, "layers": [list(x) for x in layers]}))
-        fingerprint = sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        identity = fingerprint(content)
         folders = (schema.FEATURES, schema.folder_name(features))
         group = require_group(self.path, *folders)
         stored = group.attrs.asdict()
-        if stored and stored.get("fingerprint") != fingerprint:
-            raise FingerprintError(_difference(features, stored, content))
+        if stored and stored.get("fingerprint") != identity:
+            raise FingerprintError(difference(features, stored, content))
         if not stored:
-            group.attrs.update({**content, "fingerprint": fingerprint})
+            group.attrs.update({**content, "fingerprint": identity})
         require_group(self.path, *folders, schema.folder_name(view))
-        return fingerprint
+        return identity
 
-    def require(self, key: GroupKey, layers: Sequence[Layer], fingerprint: str) -> FeatureGroup:
+    def require(self, key: GroupKey, layers: Sequence[Layer], identity: str) -> FeatureGroup:
         """Create or grow a feature group so that it matches its sample table.
 
         Parameters
         ----------
         key
             Names of the group.
-        layers, fingerprint
-            Of its feature set.
+        layers, identity
+            Layers and fingerprint of its feature set.
 
         Returns
         -------
@@ -283,7 +283,7 @@ class Store:
         """
         table = self.samples(key.dataset, key.split)
         group = require_feature_group(
-            self.path, self.group_path(key), layers, fingerprint, table.n_rows, table.block_rows
+            self.path, self.group_path(key), layers, identity, table.n_rows, table.block_rows
         )
         self.catalogue({*self.groups(), key})
         return group
@@ -326,7 +326,7 @@ def create(path: str | Path) -> Store:
             "open it with featstore.open(path, mode='a') or choose another path."
         )
     attributes = {FORMAT_KEY: schema.FORMAT_VERSION, CATALOGUE_KEY: []}
-    zarr.create_group(path, zarr_format=3, attributes=attributes)  # type: ignore[arg-type]
+    zarr.create_group(path, zarr_format=3, attributes=attributes)
     return Store(path)
 
 
@@ -364,25 +364,3 @@ def open_store(path: str | Path, mode: Literal["r", "a"] = "r") -> Store:
             "make one with 'featstore extract'."
         )
     return Store(path)
-
-
-def _difference(features: str, stored: Mapping[str, Any], new: Mapping[str, Any]) -> str:
-    """Say in what a feature set differs from the one of the same name."""
-    rows = [
-        f"  {name}: stored {old!r}, now {now!r}"
-        for name, old, now in _leaves(stored, new)
-        if old != now and name != "fingerprint"
-    ]
-    return (
-        f"feature set {features!r} of the store must stay what it is, but this extraction differs "
-        "in\n" + "\n".join(rows[:12]) + "\ngive it another name with '--features NAME'."
-    )
-
-
-def _leaves(old: Any, new: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Walk two descriptions side by side."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(set(new) - set(old))]:
-            yield from _leaves(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))
-    else:
-        yield name, old, new

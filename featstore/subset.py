@@ -221,9 +221,12 @@ def _dataset(store: "Store", query: Query, parts: Sequence[Part]) -> "xr.Dataset
         name: (schema.SAMPLE, np.concatenate([values(part) for part in parts]))
         for name, values in _eager_columns(names).items()
     }
-    for name, lazy in lazy_columns(parts).items():
-        coordinates[name] = (schema.SAMPLE, da.concatenate([lazy(part) for part in parts]))
-    variables = {}
+    lazy = [lazy_columns(part) for part in parts]
+    for name in lazy[0]:
+        if all(name in columns for columns in lazy):
+            joined = da.concatenate([columns[name] for columns in lazy])
+            coordinates[name] = (schema.SAMPLE, joined)
+    variables: dict[str, Any] = {}
     for array in dict.fromkeys(layer.array for layer in chosen):
         own = [layer for layer in chosen if layer.array == array]
         dims = schema.array_spec(array).dims
@@ -256,7 +259,7 @@ def _eager_columns(
 
     def generator(part: Part) -> NDArray[np.int16]:
         codes = [names["generators"].index(name) for name in part.table.generators]
-        return np.array(codes, np.int16)[part.table.column("generator")[part.rows]]
+        return np.asarray(np.array(codes, np.int16)[part.table.column("generator")[part.rows]])
 
     def code(kind: str, field: str) -> Callable[[Part], NDArray[np.int16]]:
         return lambda part: np.full(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-@numba.njit(  # type: ignore[untyped-decorator]
+@numba.njit(
     "void(uint16[:,::1], int64[::1], uint32[:,::1], float32[:,::1])", nogil=True, cache=True
 )
 def _widen(rows: Any, index: Any, bits: Any, values: Any) -> None:

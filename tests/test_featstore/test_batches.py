@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from support.laziness import max_computes
 
 import featstore
-from featstore.batches import LazyRows, plan, stored_rows
+from featstore.batches import plan
 from featstore.errors import ConfigError
 from featstore.simulate import simulate_store
+from featstore.sources import LazyRows, stored_rows
 
 N_ROWS, N_LAYERS, WIDTH = 600, 3, 16
 SMALL = 3 * 40 * N_LAYERS * WIDTH * 4 + 130 * N_LAYERS * WIDTH * 2
