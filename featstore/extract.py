@@ -211,7 +211,7 @@ def n_duplicates(group: FeatureGroup) -> int:
     rows = readable_rows(group)
     ids = np.empty((len(rows), 1, SAMPLE_ID_BYTES), np.uint8)
     gather(group, "sample_id", [0], rows, ids)
-    return len(rows) - len(np.unique(ids.reshape(len(rows), -1), axis=0))
+    return len(rows) - len(np.unique(ids[:, 0], axis=0))
 
 
 def _scan(config: ExtractConfig) -> tuple[list[Record], list[Ignored]]:
