@@ -3,6 +3,7 @@
 import io
 import struct
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,7 @@ def exif_rotated() -> bytes:
     return encode(photo(), "JPEG", exif=exif)
 
 
+@cache
 def odd_images() -> dict[str, tuple[bytes, str]]:
     """Return the content and the expected status of each file."""
     jpeg = encode(photo(), "JPEG")

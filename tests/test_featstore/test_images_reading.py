@@ -104,7 +104,5 @@ def test_read_image__says_permission_denied():
 
 def test_read_image__refuses_a_wrong_out(tmp_path):
     write_odd_images(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"'out' must be uint8 \(24, 24, 3\), got uint8 \(8, 8, 3\)"
-    ):
+    with pytest.raises(ValueError, match=r"'out' must be uint8 \(24, 24, 3\), got uint8"):
         read_image(tmp_path / "photo.jpg", NATIVE, np.empty((8, 8, 3), np.uint8))
