@@ -39,7 +39,7 @@ def to_half(values: NDArray[np.floating[Any]], where: str) -> NDArray[np.float16
     Examples
     --------
     >>> to_half(np.array([0.1, 65504.0]), "layer 'block.0'")
-    array([1.0e-01, 6.55e+04], dtype=float16)
+    array([1.00e-01, 6.55e+04], dtype=float16)
     """
     with np.errstate(over="ignore"):
         half = values.astype(np.float16, copy=False)
@@ -52,10 +52,9 @@ def _complaint(values: NDArray[np.floating[Any]], where: str) -> str:
     """Say which value does not fit and why."""
     finite = np.isfinite(values)
     if not finite.all():
-        place = tuple(int(i) for i in np.argwhere(~finite)[0])
         return (
-            f"{where}: features must be finite, got {values[place]} at index {place}; "
-            "the file is damaged or the network overflowed (try precision 'fp32')."
+            f"{where}: features must be finite, got {np.count_nonzero(~finite)} of {finite.size} "
+            "values NaN or infinite; the file is damaged or the network overflowed (try 'fp32')."
         )
     peak = float(np.abs(values).max())
     return (

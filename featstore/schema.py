@@ -43,7 +43,7 @@ SAMPLE_ARRAYS = {
 }
 
 FACTS = ("n_bytes", "width", "height", "format")
-FORMATS = ("", "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "other")
+FORMATS = ("", "JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO", "AVIF", "other")
 
 FEATURE_ARRAYS = {
     "cls": ArraySpec(

@@ -4,34 +4,56 @@ A scan opens no image. It returns every image file as a `Record`, sorted by path
 that it left out with the reason, so that nothing disappears unseen.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
-REAL, FAKE = 0, 1
+from featstore.errors import ConfigError, unknown_name
+from featstore.layouts.class_folders import scan_class_folders
+from featstore.layouts.genimage import scan_genimage
+from featstore.layouts.manifest import scan_manifest
+from featstore.layouts.records import FAKE, REAL, Ignored, Record, Scan
+from featstore.layouts.splitting import assign_splits, rename_splits
 
+__all__ = [
+    "FAKE", "LAYOUTS", "REAL", "Ignored", "Record", "Scan",
+    "assign_splits", "rename_splits", "scan",
+]  # fmt: skip
 
-class Record(NamedTuple):
-    """One image file and what its place on disk (or a manifest) says about it."""
-
-    path: Path
-    label: int
-    generator: str
-    dataset: str
-    split: str
-    pair: str = ""
-    metadata: Mapping[str, Any] = {}
-
-
-class Ignored(NamedTuple):
-    """A file that is not part of the scan, and why."""
-
-    path: Path
-    reason: str
+LAYOUTS: Mapping[str, Callable[..., Scan]] = {
+    "class-folders": scan_class_folders,
+    "genimage": scan_genimage,
+    "manifest": scan_manifest,
+}
 
 
-class Scan(NamedTuple):
-    """What a layout found."""
+def scan(
+    source: str | Path,
+    layout: str = "class-folders",
+    *,
+    dataset: str | None = None,
+    split: str | None = None,
+) -> Scan:
+    """List the images of a collection with their labels, generators, datasets and splits.
 
-    records: list[Record]
-    ignored: list[Ignored]
+    Parameters
+    ----------
+    source
+        Folder of images; for the layout ``manifest`` the file.
+    layout
+        A key of `LAYOUTS`.
+    dataset, split
+        Names for what the layout does not tell; see the layout's function.
+
+    Returns
+    -------
+    Scan
+        Records sorted by the bytes of their path, and ignored files.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such layout, nothing is found, or what is found contradicts itself.
+    """
+    if layout not in LAYOUTS:
+        raise ConfigError(unknown_name("layout", layout, LAYOUTS))
+    return LAYOUTS[layout](Path(source), dataset=dataset, split=split)
