@@ -77,7 +77,8 @@ def test_transfer_markdown__has_n_and_intervals(scores) -> None:
 
 def drawn(path: Path) -> float:
     """Return the share of a picture that is not white."""
-    return float((np.asarray(Image.open(path).convert("L")) < 250).mean())
+    with Image.open(path) as picture:
+        return float((np.asarray(picture.convert("L")) < 250).mean())
 
 
 def test_plots__are_drawn(scores, tmp_path: Path) -> None:
@@ -86,6 +87,15 @@ def test_plots__are_drawn(scores, tmp_path: Path) -> None:
     plot_scores(scores["nearest"], tmp_path / "scores.png")
     for name in ("matrix", "roc", "scores"):
         assert drawn(tmp_path / f"{name}.png") > 0.01
+
+
+def test_plot_scores__fills_rows_of_panels(scores, tmp_path: Path) -> None:
+    frame = scores["nearest"]
+    five = pd.concat([frame.assign(dataset=f"d{i}") for i in range(5)])
+    plot_scores(five, tmp_path / "five.png")
+    plot_scores(five[five["dataset"] < "d4"], tmp_path / "four.png")
+    with Image.open(tmp_path / "five.png") as two_rows, Image.open(tmp_path / "four.png") as one:
+        assert two_rows.height == 2 * one.height
 
 
 def test_plots__survive_a_missing_class(scores, tmp_path: Path) -> None:

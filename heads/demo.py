@@ -1,0 +1,69 @@
+"""The demo: real photographs, three generators trained on the spot, and an honest table.
+
+Every step is the one that users run on their own images; only the images are made here.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from featstore.demo_images import TILE, make_demo_images
+from featstore.extract import extract
+from featstore.extract_config import ExtractConfig
+from heads.run_config import HeadConfig, RowsConfig, TrainConfig
+from heads.transfer import run_transfer
+
+HEADS = {
+    "LogisticProbe": HeadConfig("logistic_probe", {"C": 0.01, "standardize": True}),
+    "HSICProbe": HeadConfig(
+        "hsic_probe", {"standardize": "zscore", "learning_rate": 1e-3, "max_iter": 60}
+    ),
+}
+NEXT = """
+Next, on your own images in <folder>/<split>/<dataset>/{{0_real,1_fake}}:
+  featstore extract <folder> --store my.zarr --backbone open_clip:ViT-L-14-quickgelu/openai
+  featstore ls my.zarr
+  featstore train --config configs/train/hsic.yaml --set store=my.zarr
+Every number above comes from {folder}/runs, the features from {folder}/store.zarr."""
+
+
+def run_demo(folder: Path, progress: Callable[[int, int], None]) -> str:
+    """Run the whole job.
+
+    Parameters
+    ----------
+    folder
+        Where images, store and results go; what is there from an earlier demo is used again.
+    progress
+        Called with steps done and steps to do.
+
+    Returns
+    -------
+    str
+        The tables, what they mean, and the commands to run next.
+    """
+    n_steps = 2 + len(HEADS)
+    images, store = folder / "images", folder / "store.zarr"
+    if not images.exists():
+        make_demo_images(images)
+    progress(1, n_steps)
+    summary = extract(ExtractConfig(str(images), str(store), f"residual:{TILE}", "residual"))
+    progress(2, n_steps)
+    lines = [
+        f"{summary.n_extracted + summary.n_present:,} images, features in {store} "
+        "(backbone 'residual': weight-free filter statistics, no trained network)",
+    ]
+    for number, (name, head) in enumerate(HEADS.items()):
+        config = TrainConfig(
+            store=str(store),
+            head=head,
+            train=RowsConfig("train"),
+            val=RowsConfig("val"),
+            test=RowsConfig("test"),
+            output=str(folder / "runs" / name),
+            overwrite=True,
+        )
+        result = run_transfer(config)
+        lines += ["", f"{name}: AUROC on test photographs, trained on the generator of the row"]
+        lines += [result.text()]
+        progress(3 + number, n_steps)
+    return "\n".join([*lines, NEXT.format(folder=folder)])

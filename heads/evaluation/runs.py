@@ -1,0 +1,253 @@
+"""The folder of a run: what was asked for, the head, every score, the tables, and where from.
+
+::
+
+    runs/hsic/
+      config.yaml         the configuration, complete with defaults
+      run.json            store and fingerprint, rows, thresholds, choices, versions, seed, time
+      head/               the fitted head (safetensors and JSON)
+      scores.parquet      one row per reported image
+      val_scores.parquet  one row per validation image, where there are any
+      metrics.csv, .json  the table of results
+      grid.csv            every hyper-parameter tried, where there was a choice
+      report.md           all of it for people; roc.png, scores.png
+      tensorboard/        event files, on request
+"""
+
+import json
+import platform
+import secrets
+import shlex
+import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from featstore.durable import TEMPORARY, sync_folder, write_json
+from featstore.errors import SchemaError, StoreExistsError, StoreNotFoundError
+from featstore.version import __version__
+from heads import persistence
+from heads.evaluation.events import write_events
+from heads.evaluation.plots import plot_roc, plot_scores
+from heads.evaluation.report import report
+from heads.evaluation.tables import as_rich
+
+PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "xarray", "dask", "zarr", "pandas")
+WIDEST = 1000
+"""Characters in a line of text beyond which a table is folded."""
+HEAD, CONFIG, RECORD = "head", "config.yaml", "run.json"
+SCORES, VALIDATION, METRICS = "scores.parquet", "val_scores.parquet", "metrics.csv"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything one training or evaluation leaves behind.
+
+    Parameters
+    ----------
+    config
+        The configuration as YAML types.
+    head
+        The fitted head.
+    scores
+        Scores of the reported rows.
+    metrics
+        Table of `heads.evaluation.tables.metric_table`.
+    record
+        Where it came from and what was chosen, as JSON types.
+    validation
+        Scores of the validation rows.
+    grid
+        One row per combination of hyper-parameters that was tried.
+    """
+
+    config: Mapping[str, Any]
+    head: Any
+    scores: pd.DataFrame
+    metrics: pd.DataFrame
+    record: Mapping[str, Any]
+    validation: pd.DataFrame | None = None
+    grid: pd.DataFrame | None = None
+
+    def text(self) -> str:
+        """Return the outcome for a terminal: what was chosen on what, and the table.
+
+        Returns
+        -------
+        str
+            Lines of text, as wide as the table needs.
+        """
+        from rich.console import Console
+
+        table = as_rich(self.metrics)
+        console = Console(width=Console(width=WIDEST).measure(table).maximum)
+        with console.capture() as captured:
+            console.print(table)
+        chosen = "".join(f"  {sentence}\n" for sentence in self.record["chosen"])
+        return f"{captured.get()}chosen:\n{chosen}written to {self.config['output']}"
+
+
+def environment() -> dict[str, Any]:
+    """Return what the numbers of a run may depend on besides its configuration.
+
+    Returns
+    -------
+    dict
+        Command, platform, Python and package versions.
+    """
+    return {
+        "command": shlex.join(sys.argv),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {"featstore": __version__, **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def require_free(folder: Path | str, overwrite: bool) -> None:
+    """Refuse early to write where something is.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    overwrite
+        Whether an existing folder may be moved aside.
+
+    Raises
+    ------
+    StoreExistsError
+        If something is there and must stay.
+    """
+    if Path(folder).exists() and not overwrite:
+        raise StoreExistsError(
+            f"a run is written to a new folder, got {str(folder)!r}, which exists; choose another "
+            "'output', or ask for it to be replaced (the old one is kept beside it)."
+        )
+
+
+def write_run(
+    run: Run, folder: Path | str, *, overwrite: bool = False, tensorboard: bool = False
+) -> Path:
+    """Write a run: the folder appears whole or not at all.
+
+    Parameters
+    ----------
+    run
+        The run.
+    folder
+        Where to.
+    overwrite
+        Move an existing folder aside, to ``<folder>.old-1`` and so on, instead of refusing.
+    tensorboard
+        Also write TensorBoard event files.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    StoreExistsError
+        If the folder exists and may not be replaced.
+    """
+    target = Path(folder)
+    require_free(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    try:
+        _write(run, temporary)
+        if tensorboard:
+            write_events(run.head, run.metrics, temporary / "tensorboard")
+        if target.exists():
+            target.rename(_free_name(target))
+        temporary.rename(target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+    return target
+
+
+def _write(run: Run, folder: Path) -> None:
+    """Write all files of a run."""
+    folder.mkdir()
+    (folder / CONFIG).write_text(yaml.safe_dump(dict(run.config), sort_keys=False))
+    write_json(folder / RECORD, run.record)
+    origin = getattr(run.head, "origin_", run.record["store"])
+    persistence.save(run.head, folder / HEAD, origin=origin)
+    run.scores.to_parquet(folder / SCORES, index=False)
+    if run.validation is not None:
+        run.validation.to_parquet(folder / VALIDATION, index=False)
+    if run.grid is not None:
+        run.grid.to_csv(folder / "grid.csv", index=False)
+    run.metrics.to_csv(folder / METRICS, index=False)
+    run.metrics.to_json(folder / "metrics.json", orient="records", indent=1, double_precision=15)
+    plot_roc(run.scores, folder / "roc.png")
+    plot_scores(run.scores, folder / "scores.png")
+    (folder / "report.md").write_text(report(run))
+
+
+def _free_name(folder: Path) -> Path:
+    """Return the first of ``<folder>.old-1``, ``.old-2`` … that does not exist."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    return aside
+
+
+def read_run(folder: Path | str) -> Run:
+    """Read a run that `write_run` wrote.
+
+    Parameters
+    ----------
+    folder
+        Its folder.
+
+    Returns
+    -------
+    Run
+        The same run.
+
+    Raises
+    ------
+    StoreNotFoundError
+        If there is no run there.
+    SchemaError
+        If its head is missing or damaged.
+    """
+    path = Path(folder)
+    if not (path / RECORD).is_file():
+        raise StoreNotFoundError(
+            f"a run folder must hold {RECORD!r}, got {str(path)!r} without it; name the "
+            "'output' of a training."
+        )
+    table = pd.read_csv(path / METRICS, dtype={"reason": "str"})
+    return Run(
+        config=yaml.safe_load((path / CONFIG).read_text()),
+        head=_load_head(path / HEAD),
+        scores=pd.read_parquet(path / SCORES),
+        metrics=table.fillna({"reason": ""}),
+        record=json.loads((path / RECORD).read_text()),
+        validation=_if_there(path / VALIDATION, pd.read_parquet),
+        grid=_if_there(path / "grid.csv", pd.read_csv),
+    )
+
+
+def _load_head(folder: Path) -> Any:
+    """Load the head of a run."""
+    try:
+        return persistence.load(folder)
+    except persistence.HeadFileError as err:
+        raise SchemaError(f"the head of a run must be whole: {err}") from err
+
+
+def _if_there(path: Path, read: Any) -> Any:
+    """Read a file that not every run has."""
+    return read(path) if path.is_file() else None

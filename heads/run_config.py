@@ -1,0 +1,223 @@
+"""What a training or an evaluation is asked to do, as data; the YAML files have these keys."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any, get_type_hints
+
+from featstore.errors import ConfigError, unknown_name
+from featstore.typed_values import Key, convert
+from heads.evaluation.thresholds import Selection
+
+Names = str | list[str] | None
+"""A name, a glob, a list of them, or nothing for all."""
+
+
+@dataclass(frozen=True)
+class RowsConfig:
+    """Which rows of the store have a role.
+
+    Parameters
+    ----------
+    split
+        The split or splits.
+    dataset
+        Datasets; every dataset of the split if left out.
+    generator
+        Generators, ``real`` among them where real images are wanted; all if left out.
+    """
+
+    split: str | list[str]
+    dataset: Names = None
+    generator: Names = None
+
+
+@dataclass(frozen=True)
+class HeadConfig:
+    """Which head is trained.
+
+    Parameters
+    ----------
+    name
+        A key of `heads.HEADS`.
+    params
+        Its hyper-parameters, as in its constructor.
+    """
+
+    name: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What to train on what, and where to report it.
+
+    Parameters
+    ----------
+    store
+        The store.
+    head
+        The head.
+    train, test
+        Rows to learn from and rows to report.
+    output
+        Folder of the run.
+    val
+        Rows on which thresholds, epochs and hyper-parameters are chosen.
+    features
+        Feature set; may be left out when the store holds one.
+    view
+        View of all rows.
+    layer
+        Layers; all if left out.
+    grid
+        Hyper-parameters to try: name to list of values. All combinations are trained together.
+    select_by
+        The number that decides among them, the mean over the validation datasets.
+    selection
+        ``val``; ``oracle`` also shows, marked ORACLE, what choosing on the test rows would give.
+    seed
+        Seed of the head and of the bootstrap.
+    max_memory
+        Limit of the reader.
+    bootstrap
+        Number of resamples behind each interval.
+    tensorboard
+        Whether event files are written.
+    overwrite
+        Whether an existing folder is moved aside.
+    """
+
+    store: str
+    head: HeadConfig
+    train: RowsConfig
+    test: RowsConfig
+    output: str
+    val: RowsConfig | None = None
+    features: str | None = None
+    view: str = "clean"
+    layer: Names = None
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    select_by: str = "auroc"
+    selection: Selection = "val"
+    seed: int = 0
+    max_memory: str = "2GB"
+    bootstrap: int = 1000
+    tensorboard: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class EvalConfig:
+    """Which trained head to evaluate on what.
+
+    Parameters
+    ----------
+    run
+        Folder of a training.
+    test
+        Rows to report.
+    output
+        Folder of the evaluation.
+    store
+        The store; that of the training if left out.
+    features
+        Feature set; the name it had in training if left out.
+    view
+        View of the rows; that of the training if left out.
+    selection, seed, max_memory, bootstrap, tensorboard, overwrite
+        As for `TrainConfig`.
+    """
+
+    run: str
+    test: RowsConfig
+    output: str
+    store: str | None = None
+    features: str | None = None
+    view: str | None = None
+    selection: Selection = "val"
+    seed: int = 0
+    max_memory: str = "2GB"
+    bootstrap: int = 1000
+    tensorboard: bool = False
+    overwrite: bool = False
+
+
+def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Return all combinations of a grid.
+
+    Parameters
+    ----------
+    grid
+        Name to the values to try.
+
+    Returns
+    -------
+    list of dict
+        Combinations, the last name varying fastest; one empty one for an empty grid.
+
+    Raises
+    ------
+    ConfigError
+        If a name has no list of values.
+
+    Examples
+    --------
+    >>> grid_points({"alpha": [1, 2], "beta": [0]})
+    [{'alpha': 1, 'beta': 0}, {'alpha': 2, 'beta': 0}]
+    """
+    for name, values in grid.items():
+        if not isinstance(values, (list, tuple)) or not values:
+            raise ConfigError(f"'grid.{name}' must be a list of values to try, got {values!r}.")
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def make_heads(head: HeadConfig, points: Sequence[Mapping[str, Any]], seed: int) -> list[Any]:
+    """Construct one head for each combination of a grid.
+
+    Parameters
+    ----------
+    head
+        The head and what all combinations share.
+    points
+        What differs between them.
+    seed
+        ``random_state`` of heads that have one and are not given another.
+
+    Returns
+    -------
+    list of estimators
+        Not yet fitted.
+
+    Raises
+    ------
+    ConfigError
+        If the head, a hyper-parameter or a value is not legal; close matches are named.
+    """
+    from heads import HEADS
+
+    if head.name not in HEADS:
+        raise ConfigError(unknown_name("head", head.name, HEADS))
+    kind: Any = HEADS[head.name]
+    known = kind().get_params()
+    for name in dict.fromkeys([*head.params, *(n for point in points for n in point)]):
+        if name not in known:
+            raise ConfigError(unknown_name(f"parameter of {head.name!r}", name, known))
+    shared = {"random_state": seed} if "random_state" in known else {}
+    made = [kind(**_typed(kind, {**shared, **head.params, **point})) for point in points]
+    for estimator in made:
+        try:
+            estimator._validate_params()
+        except ValueError as err:
+            raise ConfigError(f"'head.params' or 'grid': {err}") from err
+    return made
+
+
+def _typed(kind: Any, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Convert values as the constructor annotates them; YAML reads ``1e-4`` as text."""
+    kinds = get_type_hints(kind.__init__)
+    place = Key("head", "params")
+    return {
+        name: convert(value, kinds.get(name, Any), place.child(name))
+        for name, value in params.items()
+    }

@@ -1,0 +1,239 @@
+"""A training or an evaluation from its configuration to its run folder.
+
+What was chosen (threshold, hyper-parameters) is chosen on validation rows and written down with the
+rows it was chosen on; rows that are reported may have had no part in it.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import featstore
+from featstore.config import to_mapping
+from featstore.errors import ConfigError, FingerprintError, unknown_name
+from heads.choosing import HALF, Choice, choose
+from heads.evaluation.events import require_tensorboard
+from heads.evaluation.metrics import columns
+from heads.evaluation.roles import require_disjoint, require_selection_split, row_counts
+from heads.evaluation.runs import (
+    Run,
+    environment,
+    read_run,
+    require_free,
+    write_run,
+)
+from heads.evaluation.scoring import score_many
+from heads.evaluation.tables import metric_table
+from heads.fitting import fit_many
+from heads.run_config import (
+    EvalConfig,
+    HeadConfig,
+    RowsConfig,
+    TrainConfig,
+    grid_points,
+    make_heads,
+)
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+__all__ = ["EvalConfig", "HeadConfig", "RowsConfig", "TrainConfig", "run_eval", "run_train"]
+
+Progress = Callable[[int, int], None]
+
+
+def run_train(config: TrainConfig, *, progress: Progress | None = None) -> Run:
+    """Train a head on the store, choose on validation rows, report on test rows.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    progress
+        Called with the rows read in the current pass and the rows of a pass.
+
+    Returns
+    -------
+    Run
+        What was written to ``config.output``.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is illegal, or rows that are reported were trained or chosen on.
+    StoreExistsError
+        If the output folder exists and may not be replaced.
+
+    Notes
+    -----
+    A grid is trained together: the store is read as often as for one head.
+    """
+    clock = _Clock()
+    _check_output(config)
+    if config.select_by not in (known := columns(HALF)):
+        raise ConfigError(unknown_name("number in 'select_by'", config.select_by, known))
+    points = grid_points(config.grid)
+    heads = make_heads(config.head, points, config.seed)
+    if len(points) > 1 and config.val is None:
+        raise ConfigError(
+            f"a grid of {len(points)} combinations must be chosen on validation rows, got no "
+            "'val'; name some."
+        )
+    data = _select_roles(config)
+    report = None if progress is None else _per_pass(progress, data["train"].sizes["sample"])
+    fit_many(heads, data["train"], data.get("val"), max_memory=config.max_memory, progress=report)
+    choice = choose(config, heads, points, data)
+    return _report(config, choice, data, clock)
+
+
+def run_eval(config: EvalConfig, *, progress: Progress | None = None) -> Run:
+    """Evaluate a trained head on rows of a store.
+
+    Parameters
+    ----------
+    config
+        What to do.
+    progress
+        Called once, when all rows are scored.
+
+    Returns
+    -------
+    Run
+        What was written to ``config.output``.
+
+    Raises
+    ------
+    FingerprintError
+        If the head was trained on other features than those selected.
+    ConfigError
+        If the configuration is illegal, or the rows were trained or chosen on.
+    """
+    clock = _Clock()
+    _check_output(config)
+    trained = read_run(config.run)
+    if "train" not in trained.config:
+        raise ConfigError(
+            f"'run' must be the folder of a training, got {config.run!r}, which is not."
+        )
+    origin = trained.head.origin_
+    store = featstore.open(config.store or origin["path"])
+    features, view = config.features or origin["features"], config.view or origin["view"]
+    _check_fingerprint(store, features, config.run, origin)
+    data = {"test": _select(store, config.test, features, view, origin["layers"])}
+    if store.path == Path(origin["path"]):
+        for role in ("train", "val"):
+            if rows := trained.config[role]:
+                chosen_on = _select(store, RowsConfig(**rows), origin["features"], origin["view"])
+                require_disjoint(data["test"], chosen_on, role)
+    choice = Choice(
+        trained.head,
+        dict(trained.record["thresholds"]),
+        [f"head and thresholds: those of the run {config.run!r}", *trained.record["chosen"]],
+    )
+    run = _report(config, choice, data, clock)
+    if progress is not None:
+        progress(len(run.scores), len(run.scores))
+    return run
+
+
+class _Clock:
+    """When a run began and how long it has taken."""
+
+    def __init__(self) -> None:
+        self._start = time.perf_counter()
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+
+    @property
+    def seconds(self) -> float:
+        return round(time.perf_counter() - self._start, 3)
+
+
+def _check_output(config: TrainConfig | EvalConfig) -> None:
+    """Find out before the work that its result could not be written."""
+    require_free(config.output, config.overwrite)
+    if config.tensorboard:
+        require_tensorboard()
+
+
+def _per_pass(progress: Progress, n_rows: int) -> Progress:
+    """Translate (pass, rows read in it) into (rows read, rows of a pass)."""
+    return lambda _, n_read: progress(n_read, n_rows)
+
+
+def _select(
+    store: featstore.Store, rows: RowsConfig, features: str | None, view: str, layer: Any = None
+) -> "xr.Dataset":
+    return store.select(features, view=view, layer=layer, **asdict(rows))
+
+
+def _select_roles(config: TrainConfig) -> dict[str, "xr.Dataset"]:
+    """Select the rows of each role; reported rows may have no other role."""
+    store = featstore.open(config.store)
+    wanted = {"train": config.train, "val": config.val, "test": config.test}
+    data = {
+        role: _select(store, rows, config.features, config.view, config.layer)
+        for role, rows in wanted.items()
+        if rows is not None
+    }
+    require_selection_split(data["train"], what="the weights of a head")
+    if "val" in data:
+        require_selection_split(data["val"], what="thresholds and hyper-parameters")
+        require_disjoint(data["val"], data["train"], "train")
+    for role in [role for role in data if role != "test"]:
+        require_disjoint(data["test"], data[role], role)
+    return data
+
+
+def _check_fingerprint(
+    store: featstore.Store, features: str, run: str, origin: Mapping[str, Any]
+) -> None:
+    """Refuse features of another origin than those a head was trained on."""
+    if features not in (known := store.feature_sets()):
+        raise ConfigError(unknown_name("feature set", features, known))
+    found = store.description(features)["fingerprint"]
+    if found != origin["fingerprint"]:
+        raise FingerprintError(
+            f"a head must be evaluated on the features it was trained on: run {run!r} has "
+            f"{origin['features']!r} of {origin['path']!r} ({origin['fingerprint'][:12]}), the "
+            f"store {str(store.path)!r} has {features!r} ({found[:12]}); extract with the same "
+            "settings, or train again."
+        )
+
+
+def _report(
+    config: TrainConfig | EvalConfig,
+    choice: Choice,
+    data: Mapping[str, "xr.Dataset"],
+    clock: _Clock,
+) -> Run:
+    """Score the reported rows, make the table, write the folder."""
+    scores = score_many([choice.head], data["test"], max_memory=config.max_memory)[0]
+    table = metric_table(
+        scores,
+        choice.thresholds,
+        n_resamples=config.bootstrap,
+        rng=config.seed,
+        selection=config.selection,
+    )
+    attributes = data["test"].attrs
+    record = {
+        "started": clock.started,
+        "seconds": clock.seconds,
+        "seed": config.seed,
+        "selection": config.selection,
+        "store": {
+            "path": attributes["store"],
+            **{name: attributes[name] for name in ("features", "view", "fingerprint", "layers")},
+        },
+        "rows": {role: row_counts(ds) for role, ds in data.items()},
+        "thresholds": choice.thresholds,
+        "chosen": choice.sentences,
+        **environment(),
+    }
+    written = to_mapping(replace(config, overwrite=False))
+    run = Run(written, choice.head, scores, table, record, choice.validation, choice.grid)
+    write_run(run, config.output, overwrite=config.overwrite, tensorboard=config.tensorboard)
+    return run
