@@ -24,7 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="featstore", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (add_extract, add_ls, add_verify, add_import, add_train, add_eval, add_demo):
+    for add in (
+        add_extract,
+        add_ls,
+        add_verify,
+        add_import,
+        add_train,
+        add_eval,
+        add_transfer,
+        add_demo,
+    ):
         add(commands)
     arguments = parser.parse_args(argv)
     from featstore.errors import FeatstoreError
@@ -45,8 +54,8 @@ def add_extract(commands: Any) -> None:
     parser.add_argument("--backbone", help="family:model[/weights] (default: residual)")
     parser.add_argument("--features", help="name of the feature set (default: from the backbone)")
     parser.add_argument("--layout", help="class-folders (default), genimage or manifest")
-    parser.add_argument("--dataset", help="name for all images")
-    parser.add_argument("--split", help="split for all images")
+    parser.add_argument("--dataset", help="one dataset name for all images")
+    parser.add_argument("--split", help="split of images whose folders name none")
     parser.add_argument("--taps", nargs="+", help="block, ln_2, ln_post, proj")
     parser.add_argument("--crop", help="model (default) or native: centre crop without resize")
     parser.add_argument("--precision", help="fp32 (default), bf16 or fp16")
@@ -60,9 +69,8 @@ def add_extract(commands: Any) -> None:
 
 def run_extract(arguments: argparse.Namespace) -> None:
     """Extract, or say what it would cost."""
-    from featstore.config import from_mapping, read_yaml
-
     from featstore import extract
+    from featstore.config import from_mapping, read_yaml
     from featstore.display import estimate_text, summary_text
     from featstore.extract_config import ExtractConfig
 
@@ -134,9 +142,8 @@ def add_import(commands: Any) -> None:
 
 def run_import(arguments: argparse.Namespace) -> None:
     """Import features."""
-    from featstore.interchange.import_npy import import_npy
-
     from featstore.display import imported_text
+    from featstore.interchange.import_npy import import_npy
 
     with progress_bar("rows") as progress:
         count = import_npy(
@@ -159,6 +166,13 @@ def add_eval(commands: Any) -> None:
     parser.set_defaults(run=lambda arguments: run_config(arguments, "Eval"))
 
 
+def add_transfer(commands: Any) -> None:
+    """Add ``transfer``."""
+    parser = commands.add_parser("transfer", help="train on each dataset alone, test on all")
+    add_config(parser)
+    parser.set_defaults(run=lambda arguments: run_config(arguments, "Transfer"))
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that are described by a YAML file."""
     parser.add_argument("--config", required=True, help="YAML; see configs/")
@@ -169,7 +183,6 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 def run_config(arguments: argparse.Namespace, kind: str) -> None:
     """Train or evaluate as a YAML file says."""
     from featstore.config import apply_overrides, from_mapping, read_yaml
-
     from heads import training
 
     mapping = apply_overrides(read_yaml(Path(arguments.config)), arguments.set)

@@ -21,8 +21,10 @@ class ExtractConfig:
         Name of the feature set; made from the backbone if empty.
     layout
         How the images lie: ``class-folders``, ``genimage`` or ``manifest``.
-    dataset, split
-        Names for all images, where the layout does not tell or tells otherwise.
+    dataset
+        One dataset name for all images; as the layout says if empty.
+    split
+        Split of images for which the layout names none.
     view
         Name of the view.
     taps
