@@ -24,16 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="featstore", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for add in (
-        add_extract,
-        add_ls,
-        add_verify,
-        add_import,
-        add_train,
-        add_eval,
-        add_transfer,
-        add_demo,
-    ):
+    for add in COMMANDS:
         add(commands)
     arguments = parser.parse_args(argv)
     from featstore.errors import FeatstoreError
@@ -219,6 +210,17 @@ def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
     with shown(unit) as update:
         yield update
 
+
+COMMANDS = (
+    add_extract,
+    add_ls,
+    add_verify,
+    add_import,
+    add_train,
+    add_eval,
+    add_transfer,
+    add_demo,
+)
 
 if __name__ == "__main__":
     sys.exit(main())

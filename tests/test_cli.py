@@ -1,0 +1,123 @@
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import REPOSITORY
+from support.images import write_tree
+
+import cli
+import featstore
+from featstore.config import from_mapping, read_yaml
+from featstore.extract_config import ExtractConfig
+from heads.run_config import EvalConfig, TrainConfig
+
+CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_tree(tmp_path_factory.mktemp("images"), 12, side=64)
+
+
+def run(capsys, *arguments):
+    status = cli.main([str(argument) for argument in arguments])
+    return status, *capsys.readouterr()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: "/".join(path.parts[-2:]))
+def test_configs__each_is_legal(path):
+    kind = {"extract": ExtractConfig, "train": TrainConfig, "eval": EvalConfig}[path.parent.name]
+    assert from_mapping(kind, read_yaml(path), path)
+
+
+def test_extract__dry_run_writes_nothing(images, tmp_path, capsys):
+    store = tmp_path / "s.zarr"
+    status, out, _ = run(
+        capsys, "extract", images, "--store", store, "--backbone", "residual:64", "--dry-run"
+    )
+    assert status == 0
+    assert "48 images found, 0 already present, 48 to extract" in out
+    assert not store.exists()
+
+
+def test_extract__then_ls_and_verify(images, tmp_path, capsys):
+    store = tmp_path / "s.zarr"
+    arguments = ["extract", images, "--store", store, "--backbone", "residual:64"]
+    (images / "train/a/0_real/broken.png").write_bytes(b"no image")
+    status, out, _ = run(capsys, *arguments)
+    assert status == 0
+    assert "49 images extracted" in out
+    assert "1 unreadable" in out
+    assert re.search(r"unreadable: train/a/0_real/broken.png: \w+", out)
+    (images / "train/a/0_real/broken.png").unlink()
+    assert "0 images extracted" in run(capsys, *arguments)[1]
+    status, out, _ = run(capsys, "ls", store)
+    assert status == 0
+    assert "residual-64" in out
+    assert run(capsys, "verify", store)[0] == 0
+    (store / "features/residual-64/clean/a/train/cls/c/0/0/0").write_bytes(b"x")
+    status, out, _ = run(capsys, "verify", store)
+    assert status == 1
+    assert "does not match its checksum" in out
+    assert "--repair" in out
+    assert run(capsys, "verify", store, "--repair")[0] == 0
+
+
+def test_extract__configuration_and_options(images, tmp_path, capsys):
+    config = tmp_path / "e.yaml"
+    config.write_text(f"images: {images}\nstore: {tmp_path}/s.zarr\nbackbone: residual:128\n")
+    assert run(capsys, "extract", "--config", config, "--backbone", "residual:64")[0] == 0
+    assert featstore.open(tmp_path / "s.zarr").feature_sets() == ["residual-64"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["ls", "nowhere.zarr"], "there must be a store at 'nowhere.zarr'"),
+        (["extract", "nowhere", "--store", "s.zarr"], "nowhere"),
+        (["extract", "--store", "s.zarr"], "images"),
+        (["extract", "IMAGES", "--store", "s.zarr", "--backbone", "tim:x"], "did you mean 'timm'"),
+        (["extract", ".", "--store", "s.zarr", "--layout", "class"], "unknown layout 'class'"),
+        (["extract", ".", "--store", "s.zarr", "--precision", "fp8"], "fp8"),
+        (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
+        (["import", "npy", "nowhere", "--store", "s.zarr", "--features", "f"], "nowhere"),
+    ],
+    ids=str,
+)
+def test_main__mistakes_are_one_sentence(images, arguments, message, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = [images if argument == "IMAGES" else argument for argument in arguments]
+    status, _, err = run(capsys, *given)
+    assert status == 2
+    assert err.startswith("error: ")
+    assert message in err
+    assert "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_main__help_names_every_command(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    out = capsys.readouterr().out
+    for command in ("extract", "ls", "verify", "import", "train", "eval", "transfer", "demo"):
+        assert command in out
+
+
+def test_help__imports_nothing_heavy():
+    script = (
+        "import sys, contextlib, cli\n"
+        "with contextlib.suppress(SystemExit): cli.main(['--help'])\n"
+        "print(sorted({'numpy', 'torch', 'xarray', 'zarr', 'dask'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=REPOSITORY
+    )
+    assert done.stdout.endswith("[]\n")
+
+
+def test_readme__names_only_commands_that_exist():
+    text = (Path(REPOSITORY) / "README.md").read_text()
+    commands = {name.__name__.removeprefix("add_") for name in cli.COMMANDS}
+    assert set(re.findall(r"^featstore (\w+)", text, re.MULTILINE)) <= commands
