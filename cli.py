@@ -172,16 +172,22 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 
 def run_config(arguments: argparse.Namespace, kind: str) -> None:
-    """Train or evaluate as a YAML file says."""
-    from featstore.config import apply_overrides, from_mapping, read_yaml
-    from heads import training
+    """Train, evaluate or compare as a YAML file says."""
+    from featstore.config import load_config
+    from heads.run_config import EvalConfig, TrainConfig
+    from heads.training import run_eval, run_train
+    from heads.transfer import run_transfer
 
-    mapping = apply_overrides(read_yaml(Path(arguments.config)), arguments.set)
-    config = from_mapping(getattr(training, f"{kind}Config"), mapping, arguments.config)
+    kinds: dict[str, tuple[type[Any], Callable[..., Any], str]] = {
+        "Train": (TrainConfig, run_train, "rows"),
+        "Eval": (EvalConfig, run_eval, "rows"),
+        "Transfer": (TrainConfig, run_transfer, "trainings"),
+    }
+    config_class, run, unit = kinds[kind]
+    config = load_config(arguments.config, config_class, arguments.set)
     if arguments.overwrite:
         config = replace(config, overwrite=True)
-    run: Callable[..., Any] = getattr(training, f"run_{kind.lower()}")
-    with progress_bar("rows") as progress:
+    with progress_bar(unit) as progress:
         result = run(config, progress=progress)
     print(result.text())
 

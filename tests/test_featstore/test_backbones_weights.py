@@ -72,7 +72,7 @@ def test_read_checkpoint__never_runs_code(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     torch.save({"weight": RunsCode()}, tmp_path / "w.pt")
-    (tmp_path / "w.bin").write_bytes(pickle.dumps(RunsCode()))
+    (tmp_path / "w.bin").write_bytes(pickle.dumps(RunsCode(), protocol=2))
     for name in ("w.pt", "w.bin"):
         with pytest.raises(ConfigError, match="cannot be read as plain tensors"):
             read_checkpoint(tmp_path / name)
