@@ -63,8 +63,9 @@ class Trainer(Protocol):
     members: Sequence[Any]
     """The heads, in the order of the columns of `scores`."""
 
-    validates: bool
-    """Whether scores on validation data are wanted after each pass."""
+    @property
+    def validates(self) -> bool:
+        """Whether scores on validation data are wanted after the current pass."""
 
     def next_pass(self) -> Pass | None:
         """Return the pass wanted next, or None when training is over."""
