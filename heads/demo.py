@@ -5,6 +5,7 @@ Every step is the one that users run on their own images; only the images are ma
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from featstore.demo_images import TILE, make_demo_images
 from featstore.extract import extract
@@ -12,12 +13,18 @@ from featstore.extract_config import ExtractConfig
 from heads.run_config import HeadConfig, RowsConfig, TrainConfig
 from heads.transfer import run_transfer
 
-HEADS = {
-    "LogisticProbe": HeadConfig("logistic_probe", {"C": 0.01, "standardize": True}),
-    "HSICProbe": HeadConfig(
-        "hsic_probe", {"standardize": "zscore", "learning_rate": 1e-3, "max_iter": 60}
+HEADS: dict[str, tuple[HeadConfig, dict[str, list[Any]]]] = {
+    "LogisticProbe": (
+        HeadConfig("logistic_probe", {"standardize": True}),
+        {"C": [0.001, 0.01, 0.1, 1.0]},
+    ),
+    "HSICProbe": (
+        HeadConfig("hsic_probe", {"standardize": "zscore", "learning_rate": 1e-3, "max_iter": 60}),
+        {"lambda_x": [0.0, 100.0, 900.0], "lambda_y": [0.0, 100.0, 700.0]},
     ),
 }
+"""Heads of the demo with the grids that are searched on validation photographs."""
+
 NEXT = """
 Next, on your own images in <folder>/<split>/<dataset>/{{0_real,1_fake}}:
   featstore extract <folder> --store my.zarr --backbone open_clip:ViT-L-14-quickgelu/openai
@@ -52,10 +59,11 @@ def run_demo(folder: Path, progress: Callable[[int, int], None]) -> str:
         f"{summary.n_extracted + summary.n_present:,} images, features in {store} "
         "(backbone 'residual': weight-free filter statistics, no trained network)",
     ]
-    for number, (name, head) in enumerate(HEADS.items()):
+    for number, (name, (head, grid)) in enumerate(HEADS.items()):
         config = TrainConfig(
             store=str(store),
             head=head,
+            grid=grid,
             train=RowsConfig("train"),
             val=RowsConfig("val"),
             test=RowsConfig("test"),
@@ -63,7 +71,7 @@ def run_demo(folder: Path, progress: Callable[[int, int], None]) -> str:
             overwrite=True,
         )
         result = run_transfer(config)
-        lines += ["", f"{name}: AUROC on test photographs, trained on the generator of the row"]
+        lines += ["", f"{name}, trained on the generator of the row: AUROC on test photographs"]
         lines += [result.text()]
         progress(3 + number, n_steps)
     return "\n".join([*lines, NEXT.format(folder=folder)])

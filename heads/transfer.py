@@ -8,9 +8,16 @@ from typing import Any
 import pandas as pd
 
 import featstore
+from featstore.display import table_text
 from featstore.subset import match
 from heads.evaluation.runs import Run
-from heads.evaluation.transfer import plot_matrix, transfer_markdown, transfer_matrix
+from heads.evaluation.tables import cell
+from heads.evaluation.transfer import (
+    metric_of,
+    plot_matrix,
+    transfer_markdown,
+    transfer_matrix,
+)
 from heads.run_config import RowsConfig, TrainConfig
 from heads.training import run_train
 
@@ -36,9 +43,16 @@ class Transfer:
         Returns
         -------
         str
-            Lines of a Markdown table with 95 % bootstrap intervals.
+            A row per training dataset, with 95 % bootstrap intervals.
         """
-        return transfer_markdown(self.table)
+        metric = metric_of(self.table)
+        rows = self.table.to_dict("records")
+        cells = self.table.assign(
+            cell=[cell(row, metric) for row in rows],
+            test=[f"{row['test']} (n={row['n_real']}+{row['n_fake']})" for row in rows],
+        )
+        wide = cells.pivot(index="train", columns="test", values="cell")
+        return table_text(wide.rename_axis(index=r"train \ test").reset_index())
 
 
 def run_transfer(
