@@ -19,7 +19,7 @@ demo: install
 	$(BIN)/featstore demo demo
 
 test: install
-	$(BIN)/python -m pytest $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 $(PYTEST)
 
 check: install
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""Features of other systems: reading their files into a store."""

@@ -3,13 +3,14 @@
 from pathlib import Path
 from typing import Any
 
-import featstore
 import numpy as np
 import xarray as xr
+from support.tiny_backbone import TinyBackbone
+
+import featstore
 from featstore import backbones
 from featstore.extract import Summary, extract
 from featstore.extract_config import ExtractConfig
-from support.tiny_backbone import TinyBackbone
 
 
 def run_tiny(images: Path, store: Path, **options: Any) -> Summary:

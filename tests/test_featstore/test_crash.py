@@ -4,13 +4,14 @@ import multiprocessing
 import os
 import time
 
-import featstore
 import numpy as np
 import pytest
-from featstore.errors import FeatstoreError
-from featstore.verify import verify
 from support.extraction import assert_same_content, rows_by_path, run_tiny, run_tiny_quietly
 from support.images import write_tree
+
+import featstore
+from featstore.errors import FeatstoreError
+from featstore.verify import verify
 
 N_KILLS = int(os.environ.get("FEATSTORE_KILLS", "25"))
 """200 for the full experiment; fewer by default to keep the suite quick."""

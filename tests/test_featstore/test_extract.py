@@ -1,17 +1,18 @@
 import os
 
-import featstore
 import numpy as np
 import pytest
-from featstore import extract as extract_module
-from featstore import feature_group
-from featstore.errors import ConfigError, FeatstoreError, FingerprintError
-from featstore.extract_config import ExtractConfig
 from PIL import Image
 from support.extraction import assert_same_content, content, run_tiny
 from support.images import write_tree
 from support.odd_images import write_odd_images
 from support.tiny_backbone import N_LAYERS, WIDTH
+
+import featstore
+from featstore import extract as extract_module
+from featstore import feature_group
+from featstore.errors import ConfigError, FeatstoreError, FingerprintError
+from featstore.extract_config import ExtractConfig
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +189,7 @@ def test_extract__full_disk_loses_nothing(images, reference, tmp_path, monkeypat
         write(path, data)
 
     monkeypatch.setattr(feature_group, "write_bytes", full)
-    with pytest.raises(FeatstoreError, match="No space left.*run the same command again"):
+    with pytest.raises(FeatstoreError, match=r"No space left.*run the same command again"):
         run_tiny(images, tmp_path / "s.zarr")
     monkeypatch.undo()
     summary = run_tiny(images, tmp_path / "s.zarr")
@@ -197,8 +198,9 @@ def test_extract__full_disk_loses_nothing(images, reference, tmp_path, monkeypat
 
 
 def test_estimate__writes_nothing(images, tmp_path):
-    from featstore import backbones
     from support.tiny_backbone import TinyBackbone
+
+    from featstore import backbones
 
     backbones.BACKBONES["tiny"] = TinyBackbone
     config = ExtractConfig(str(images), str(tmp_path / "s.zarr"), "tiny", device="cpu")

@@ -1,9 +1,10 @@
-import featstore
 import pytest
-from featstore.errors import SchemaError
-from featstore.verify import rebuild_catalogue, verify
 from support.extraction import assert_same_content, run_tiny
 from support.images import write_tree
+
+import featstore
+from featstore.errors import SchemaError
+from featstore.verify import rebuild_catalogue, verify
 
 
 @pytest.fixture
@@ -30,7 +31,9 @@ def test_verify__sound_store_has_no_findings(store):
     assert verify(store) == []
 
 
-@pytest.mark.parametrize("chunk", ["cls/c/0/1/0", "proj/c/1/0", "sample_id/c/0/0", "file_facts/c/0/0"])
+@pytest.mark.parametrize(
+    "chunk", ["cls/c/0/1/0", "proj/c/1/0", "sample_id/c/0/0", "file_facts/c/0/0"]
+)
 def test_verify__one_flipped_bit_is_found_dropped_and_refilled(store, images, tmp_path, chunk):
     run_tiny(images, tmp_path / "sound.zarr")
     flip(store.path / GROUP / chunk)
