@@ -55,6 +55,21 @@ def write_json(path: Path, content: Any) -> None:
     sync_folder(path.parent)
 
 
+def sync_file(path: Path) -> None:
+    """Make a file that somebody else wrote survive a power loss.
+
+    Parameters
+    ----------
+    path
+        An existing file or folder.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def sync_folder(folder: Path) -> None:
     """Make earlier renames in a folder survive a power loss.
 
@@ -63,8 +78,4 @@ def sync_folder(folder: Path) -> None:
     folder
         An existing folder.
     """
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_file(folder)

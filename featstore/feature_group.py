@@ -19,7 +19,13 @@ from featstore import schema
 from featstore.durable import sync_folder, write_bytes
 from featstore.layers import Layer
 from featstore.markers import Marker, publish, read_markers
-from featstore.zarr_nodes import create_array, open_group, require_group
+from featstore.zarr_nodes import (
+    create_array,
+    open_group,
+    require_group,
+    sync_nodes,
+    write_attributes,
+)
 
 
 @dataclass(frozen=True)
@@ -267,7 +273,9 @@ def require_feature_group(
             chunks = (block_rows, *((1, *tail[1:]) if len(tail) == 2 else tail))
             chunks = chunks if array != schema.COMMITS else (1,)
             create_array(group, array, schema.array_spec(array), shape, chunks)
-    group.attrs.update(
+    sync_nodes(path, "*/zarr.json")
+    write_attributes(
+        path,
         block_rows=block_rows,
         fingerprint=fingerprint,
         layers=[list(layer) for layer in layers],

@@ -19,7 +19,13 @@ from numpy.typing import NDArray
 from featstore import schema
 from featstore.errors import ConfigError
 from featstore.layouts import FAKE, REAL, Record
-from featstore.zarr_nodes import create_array, open_group, require_group
+from featstore.zarr_nodes import (
+    create_array,
+    open_group,
+    require_group,
+    sync_nodes,
+    write_attributes,
+)
 
 LOGGER = logging.getLogger(__name__)
 TEXT_CHUNK = 65_536
@@ -195,8 +201,9 @@ def _digest(*parts: str) -> bytes:
 
 def _create(root: Path, path: Path, n_planned: int, columns: Sequence[str]) -> None:
     """Create an empty table."""
-    group = require_group(root, *path.relative_to(root).parts)
-    group.attrs.update(
+    require_group(root, *path.relative_to(root).parts)
+    write_attributes(
+        path,
         n_rows=0,
         block_rows=schema.block_rows(n_planned),
         generators=["real"],
@@ -228,7 +235,8 @@ def _append(
         values[schema.METADATA_PREFIX + column] = _column([r.metadata[column] for r in records])
     for name, column_values in values.items():
         _extend(group, name, column_values, start)
-    group.attrs.update(n_rows=start + len(new), generators=generators)
+    sync_nodes(path, "**/*")
+    write_attributes(path, n_rows=start + len(new), generators=generators)
 
 
 def _column(values: Sequence[Any]) -> NDArray[Any]:

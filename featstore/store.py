@@ -26,7 +26,7 @@ from featstore.feature_group import FeatureGroup, require_feature_group
 from featstore.fingerprint import difference, fingerprint
 from featstore.layers import Layer
 from featstore.samples import SampleTable
-from featstore.zarr_nodes import open_group, require_group
+from featstore.zarr_nodes import open_group, require_group, write_attributes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -262,7 +262,8 @@ class Store:
         if stored and stored.get("fingerprint") != identity:
             raise FingerprintError(difference(features, stored, content))
         if not stored:
-            group.attrs.update({**content, "fingerprint": identity})
+            path = self.path.joinpath(*folders)
+            write_attributes(path, **content, fingerprint=identity)
         require_group(self.path, *folders, schema.folder_name(view))
         return identity
 
@@ -296,9 +297,9 @@ class Store:
         keys
             All groups that exist.
         """
-        root = open_group(self.path, "r+")
-        if (entries := [list(key) for key in sorted(keys)]) != root.attrs[CATALOGUE_KEY]:
-            root.attrs.update({CATALOGUE_KEY: entries})
+        entries = [list(key) for key in sorted(keys)]
+        if entries != open_group(self.path).attrs[CATALOGUE_KEY]:
+            write_attributes(self.path, **{CATALOGUE_KEY: entries})
 
 
 def create(path: str | Path) -> Store:

@@ -1,11 +1,13 @@
 """Creating the Zarr groups and arrays of a store, always in the same uncompressed layout."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from featstore.durable import sync_file, write_json
 from featstore.schema import ArraySpec
 
 
@@ -77,3 +79,38 @@ def open_group(path: Path, mode: Any = "r") -> zarr.Group:
         The group; its attributes are read with it.
     """
     return zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
+
+
+def write_attributes(path: Path, **values: Any) -> None:
+    """Set attributes of a group all at once, durably.
+
+    Parameters
+    ----------
+    path
+        Folder of the group.
+    **values
+        Attributes to set; others stay.
+
+    Notes
+    -----
+    ``group.attrs.update`` writes the file once per attribute: a crash in between would leave some
+    old and some new.
+    """
+    content = json.loads((path / "zarr.json").read_bytes())
+    content["attributes"] = {**content.get("attributes", {}), **values}
+    write_json(path / "zarr.json", content)
+
+
+def sync_nodes(path: Path, pattern: str) -> None:
+    """Make files that zarr wrote below a group survive a power loss.
+
+    Parameters
+    ----------
+    path
+        Folder of the group.
+    pattern
+        Glob of the files.
+    """
+    files = [file for file in path.glob(pattern) if file.is_file()]
+    for node in [*files, *{file.parent for file in files}]:
+        sync_file(node)
