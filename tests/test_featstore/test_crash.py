@@ -58,7 +58,9 @@ def test_extract__survives_random_kills(tmp_path, context):
     stop, current = context.Event(), context.Value("i", 0)
     failures, n_looks = context.Value("i", 0), context.Value("i", 0)
     reader = context.Process(
-        target=watch, args=(str(tmp_path), str(undisturbed), current, stop, failures, n_looks)
+        target=watch,
+        args=(str(tmp_path), str(undisturbed), current, stop, failures, n_looks),
+        daemon=True,
     )
     reader.start()
     rng = np.random.default_rng(0)
