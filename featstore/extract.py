@@ -249,7 +249,7 @@ def _settings(config: ExtractConfig, device: str, world: int) -> Settings:
     batch_size = config.batch_size or (32 if device == "cpu" else 256)
     workers = config.workers or len(os.sched_getaffinity(0))
     provenance = {"device": device, "batch_size": batch_size, "world_size": world}
-    return Settings(batch_size, workers, device != "cpu", provenance)
+    return Settings(batch_size, workers, provenance)
 
 
 def _register(

@@ -53,16 +53,12 @@ class Settings:
         Images per forward pass.
     n_readers
         Threads that read and decode.
-    whole_batches
-        Whether the backbone always gets `batch_size` images, the last ones black: the same image
-        then meets the same kernels on a GPU.
     provenance
         Recorded in every marker.
     """
 
     batch_size: int
     n_readers: int
-    whole_batches: bool
     provenance: Mapping[str, Any]
 
 
@@ -100,8 +96,7 @@ def run(
     try:
         for batch in _read_ahead(jobs, preprocess, settings.batch_size, readers):
             images = [future.result() for future in batch.reading]
-            pixels = batch.pixels if settings.whole_batches else batch.pixels[: len(images)]
-            running.append((batch, images, backbone.submit(pixels)))
+            running.append((batch, images, backbone.submit(batch.pixels[: len(images)])))
             if len(running) > 1:
                 on_images(assembly.add(*running.popleft()))
         while running:
