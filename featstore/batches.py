@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from featstore.errors import ConfigError
+from featstore.schema import SAMPLE
 from featstore.sources import LazyRows, RowSource, stored_rows
 
 if TYPE_CHECKING:
@@ -91,7 +92,8 @@ def iter_batches(
         What `Store.select` returned, or any subset of its samples and layers made with ``isel``
         or ``sel``; also any dataset with a first dimension ``sample`` and a coordinate ``label``.
     batch_size
-        Rows per batch; only the last batch may be smaller.
+        Rows per batch; only the last batch may be smaller. Without `shuffle` all batches are
+        smaller where `max_memory` asks for it.
     shuffle
         Whether rows come in random order.
     rng
@@ -127,7 +129,7 @@ def iter_batches(
             "select from a store, or assign labels."
         )
     source = stored_rows(ds) or LazyRows(ds)
-    window = _window_rows(source, batch_size, int(parse_bytes(max_memory)), shuffle)
+    batch_size, window = _sizes(source, batch_size, int(parse_bytes(max_memory)), shuffle)
     generator = np.random.default_rng(rng) if shuffle else None
     labels = np.asarray(ds["label"].values, np.int8)
     shape = _row_shape(ds)
@@ -152,23 +154,25 @@ def _float32(buffer: NDArray[Any], slots: NDArray[np.int64]) -> NDArray[np.float
     return buffer[slots].astype(np.float32, copy=False)
 
 
-def _window_rows(source: RowSource, batch_size: int, max_memory: int, shuffle: bool) -> int:
-    """Return the rows per window: whole batches, within the memory limit."""
-    in_flight = 3 * batch_size * source.width * 4
+def _sizes(source: RowSource, batch_size: int, max_memory: int, shuffle: bool) -> tuple[int, int]:
+    """Return the rows per batch and the rows per window, whole batches within the memory limit."""
     row = source.width * source.dtype.itemsize
-    n_batches = (max_memory - in_flight) // (row * batch_size)
+    in_flight = 3 * source.width * 4
+    if not shuffle:
+        batch_size = max(1, min(batch_size, max_memory // (row + in_flight)))
+    n_batches = (max_memory - batch_size * in_flight) // (row * batch_size)
     if n_batches < 1:
         raise ConfigError(
-            f"'max_memory' must hold one batch, {in_flight + row * batch_size:,} bytes for "
+            f"'max_memory' must hold one batch, {(in_flight + row) * batch_size:,} bytes for "
             f"{batch_size} rows of {source.width} features, got {max_memory:,}; "
             "raise it or lower 'batch_size'."
         )
     if not shuffle:
         n_batches = min(n_batches, max(1, SCAN_BYTES // (row * batch_size)))
-    return int(n_batches) * batch_size
+    return batch_size, int(n_batches) * batch_size
 
 
 def _row_shape(ds: "xr.Dataset") -> tuple[int, ...]:
     """Return the shape of one row of a batch."""
-    variables = list(ds.data_vars.values())
-    return tuple(variables[0].shape[1:]) if len(variables) == 1 else (-1,)
+    (variable, *more) = ds.data_vars.values()
+    return (-1,) if more else tuple(variable.transpose(SAMPLE, ...).shape[1:])

@@ -113,8 +113,8 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Features:
-    """Features (sample, layer, width) that are read when sliced."""
+class StoredFeatures:
+    """Features (sample, layer, width) of one group that are read when sliced."""
 
     group: FeatureGroup
     array: str
@@ -124,14 +124,17 @@ class _Features:
 
     @property
     def dtype(self) -> np.dtype[Any]:
+        """Stored dtype."""
         return np.dtype(np.float16)
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Samples, layers and width."""
         return (len(self.rows), len(self.layers), self.width)
 
     @property
     def ndim(self) -> int:
+        """Three."""
         return 3
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
@@ -149,7 +152,7 @@ def lazy_features(part: Part, array: str, own: Sequence[Layer]) -> "da.Array":
 
     stored = [layer.name for layer in part.group.array_layers(array)]
     positions = [stored.index(layer.name) for layer in own]
-    source = _Features(part.group, array, positions, own[0].width, part.rows)
+    source = StoredFeatures(part.group, array, positions, own[0].width, part.rows)
     chunks = (BLOCKS_PER_TASK * part.group.block_rows, 1, own[0].width)
     name = _name(part, array, repr(positions))
     meta = np.empty((0, 0, 0), np.float16)

@@ -39,9 +39,10 @@ COLUMNS = [
 
 def _row(store: "Store", key: "GroupKey") -> dict[str, Any]:
     """Count one group."""
-    group, table = store.group(key), store.samples(key.dataset, key.split)
+    group = store.group(key)
     markers = group.markers()
     rows = readable_rows(group)
+    table = store.samples(key.dataset, key.split)  # after the markers: tables only grow
     labels, generators = table.column("label")[rows], table.column("generator")[rows]
     return {
         **key._asdict(),

@@ -1,17 +1,18 @@
 """Where the rows of a selection come from: chunk files, or any dataset through dask."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from featstore import schema
+from featstore.errors import FingerprintError
 from featstore.feature_group import FeatureGroup
 from featstore.gather import gather
-from featstore.subset import group_code
+from featstore.lazy import StoredFeatures
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 LOGGER = logging.getLogger(__name__)
 LAZY_STEPS = ("featstore-", "original-featstore-", "concatenate-", "getitem-")
 """Dask layers that only choose rows and layers; with any other the values have been changed."""
+STEP_BYTES = 8 * 2**20
 
 
 class RowSource(Protocol):
@@ -44,6 +46,14 @@ class RowSource(Protocol):
         """Fill ``out`` (len(positions), width) with the rows at ascending positions."""
 
 
+class Columns(NamedTuple):
+    """Some layers of one array, side by side."""
+
+    array: str
+    layers: list[int]
+    width: int
+
+
 @dataclass(frozen=True)
 class StoredRows:
     """Rows of feature groups, read straight from chunk files."""
@@ -51,8 +61,7 @@ class StoredRows:
     groups: list[FeatureGroup]
     group: NDArray[np.int64]
     row: NDArray[np.int64]
-    columns: list[tuple[str, list[int], int]]
-    """Array, positions on its layer axis, and width, in feature order."""
+    columns: list[Columns]
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -76,22 +85,22 @@ class StoredRows:
         return np.asarray(self.group << 40 | self.row // block_rows[self.group])
 
     def read(self, positions: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Fill ``out`` with the rows at ascending positions.
+        """Fill ``out`` with rows.
 
         Parameters
         ----------
         positions
-            Positions along ``sample``.
+            Positions along ``sample``; fastest when sorted by place on disk.
         out
             Float16 (len(positions), width).
         """
         codes = self.group[positions]
         for code in np.unique(codes):
             mine = np.flatnonzero(codes == code)
-            part = out[mine[0] : mine[-1] + 1] if mine[-1] - mine[0] + 1 == len(mine) else None
-            target = np.empty((len(mine), out.shape[1]), out.dtype) if part is None else part
+            adjacent = mine[-1] - mine[0] + 1 == len(mine)
+            target = out[mine[0] : mine[-1] + 1] if adjacent else np.empty_like(out[: len(mine)])
             self._read_group(self.groups[code], self.row[positions[mine]], target)
-            if part is None:
+            if not adjacent:
                 out[mine] = target
 
     def _read_group(self, group: FeatureGroup, rows: NDArray[np.int64], out: NDArray[Any]) -> None:
@@ -104,18 +113,36 @@ class StoredRows:
 
 
 class LazyRows:
-    """Rows of any dataset, computed through xarray and dask."""
+    """Rows of any dataset, computed through xarray and dask.
+
+    Parameters
+    ----------
+    ds
+        Every variable has the dimension ``sample`` and at least one more.
+
+    Raises
+    ------
+    ValueError
+        If a variable holds no features.
+    """
 
     def __init__(self, ds: "xr.Dataset") -> None:
-        self._variables = list(ds.data_vars.values())
+        for name, variable in ds.data_vars.items():
+            if schema.SAMPLE not in variable.dims or variable.ndim < 2:
+                raise ValueError(
+                    f"variables of a dataset must be features along {schema.SAMPLE!r}, got "
+                    f"{name!r} with dimensions {variable.dims}; make it a coordinate or drop it."
+                )
+        self._variables = [v.transpose(schema.SAMPLE, ...) for v in ds.data_vars.values()]
         self.n_rows = int(ds.sizes[schema.SAMPLE])
         self.width = sum(int(np.prod(v.shape[1:])) for v in self._variables)
         self.dtype = np.result_type(*(v.dtype for v in self._variables))
-        chunks = self._variables[0].chunksizes.get(schema.SAMPLE, (self.n_rows,))
-        self.blocks = np.repeat(np.arange(len(chunks)), chunks)
+        chunks = self._variables[0].chunks
+        sizes = (self.n_rows,) if chunks is None else chunks[0]
+        self.blocks = np.repeat(np.arange(len(sizes)), sizes)
 
     def read(self, positions: NDArray[np.int64], out: NDArray[Any]) -> None:
-        """Fill ``out`` with the rows at ascending positions.
+        """Fill ``out`` with rows, a few megabytes at a time.
 
         Parameters
         ----------
@@ -124,11 +151,66 @@ class LazyRows:
         out
             Of the common dtype (len(positions), width).
         """
-        start = 0
-        for variable in self._variables:
-            values = variable.isel({schema.SAMPLE: positions}).values.reshape(len(positions), -1)
-            out[:, start : start + values.shape[1]] = values
-            start += values.shape[1]
+        step = max(1, STEP_BYTES // max(1, self.width * self.dtype.itemsize))
+        for first in range(0, len(positions), step):
+            rows = positions[first : first + step]
+            start = 0
+            for variable in self._variables:
+                values = variable.isel({schema.SAMPLE: rows}).values.reshape(len(rows), -1)
+                out[first : first + step, start : start + values.shape[1]] = values
+                start += values.shape[1]
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Stands in for stored features and says where they lie instead of what they are.
+
+    Along axis 0 a value is group and row, along axis 1 the position on the layer axis, along axis 2
+    that on the feature axis. For axis 0 the feature axis has one entry, so that probing is cheap.
+    """
+
+    source: StoredFeatures
+    number: int
+    axis: int
+
+    def __getitem__(self, key: Any) -> NDArray[np.int64]:
+        n_rows, n_layers, width = self.source.shape
+        places = (
+            self.number << 40 | self.source.rows,
+            np.asarray(self.source.layers),
+            np.arange(width),
+        )[self.axis]
+        shape = (n_rows, n_layers, 1 if self.axis == 0 else width)
+        along = [1, 1, 1]
+        along[self.axis] = -1
+        return np.asarray(np.broadcast_to(places.reshape(along), shape)[key])
+
+
+def _probe(data: Any, sources: Mapping[str, StoredFeatures], axis: int) -> NDArray[np.int64]:
+    """Run the graph of a lazy array over places instead of values."""
+    from dask.array import Array
+    from dask.highlevelgraph import HighLevelGraph, MaterializedLayer
+
+    layers = dict(data.dask.layers)
+    for number, (name, source) in enumerate(sources.items()):
+        if name in layers:
+            layers[name] = MaterializedLayer({name: _Places(source, number, axis)})
+    graph = HighLevelGraph(layers, data.dask.dependencies)
+    meta = np.empty((0,) * data.ndim, np.int64)
+    places = Array(graph, data.name, data.chunks, meta=meta)
+    return np.asarray(places.compute(scheduler="synchronous"))
+
+
+def _sources(data: Any) -> dict[str, StoredFeatures] | None:
+    """Return the stored features that a lazy array chooses from; None if it does more."""
+    if not all(name.startswith(LAZY_STEPS) for name in data.dask.layers):
+        return None
+    values = {
+        name: next(iter(dict(layer).values()))
+        for name, layer in data.dask.layers.items()
+        if name.startswith("original-")
+    }
+    return values if all(isinstance(v, StoredFeatures) for v in values.values()) else None
 
 
 def stored_rows(ds: "xr.Dataset") -> StoredRows | None:
@@ -142,31 +224,68 @@ def stored_rows(ds: "xr.Dataset") -> StoredRows | None:
     Returns
     -------
     StoredRows or None
-        None if the dataset is no selection of a store, or its values were changed since.
+        None if the dataset is not merely a choice of samples and layers of a store.
+
+    Raises
+    ------
+    FingerprintError
+        If features of different origins were put together.
+
+    Notes
+    -----
+    Nothing is believed of coordinates: the dask graph that would compute the values is run over
+    row, layer and feature numbers, which tells exactly what it chooses.
     """
-    if not {"group", "row"} <= set(ds.coords) or "groups" not in ds.attrs:
-        return None
-    groups = [FeatureGroup(Path(path)) for path in ds.attrs["groups"]]
-    columns = []
-    for array, variable in ds.data_vars.items():
-        dims = schema.array_spec(str(array)).dims
-        stored = groups[0].array_layers(str(array))
-        graph = getattr(variable.data, "dask", None)
-        if variable.dims != dims or not stored or graph is None:
+    choices: list[_Choice] = []
+    for name, variable in ds.data_vars.items():
+        data = variable.data
+        lazy = hasattr(data, "dask") and variable.dims[:1] == (schema.SAMPLE,) and data.ndim > 1
+        choice = _choice(data) if lazy and len(data) else None
+        if choice is None or (choices and not choice.same_rows(choices[0])):
+            LOGGER.info("%r is no plain choice of stored rows; reading through dask", name)
             return None
-        whole = np.array_equal(ds[dims[-1]].values, np.arange(stored[0].width))
-        if not whole or not all(name.startswith(LAZY_STEPS) for name in graph.layers):
-            LOGGER.info(
-                "values of %r were changed after the selection; reading through dask", array
-            )
-            return None
-        names = [layer.name for layer in stored]
-        chosen = [names.index(str(n)) for n in ds[dims[1]].values] if len(dims) == 3 else [0]
-        columns.append((str(array), chosen, stored[0].width))
-    codes = np.array([group_code(path) for path in ds.attrs["groups"]])
-    stored_codes = np.asarray(ds["group"].values)
-    if not np.isin(stored_codes, codes).all():
+        choices.append(choice)
+    if not choices:
         return None
-    order = np.argsort(codes)
-    group = order[np.searchsorted(codes[order], stored_codes)]
-    return StoredRows(groups, group, np.asarray(ds["row"].values, np.int64), columns)
+    groups, places = choices[0].groups, choices[0].places
+    columns = [choice.columns for choice in choices]
+    return StoredRows(groups, places >> 40, places & ((1 << 40) - 1), columns)
+
+
+class _Choice(NamedTuple):
+    """What one lazy array chooses: rows (group number and row in one int) and layers."""
+
+    groups: list[FeatureGroup]
+    places: NDArray[np.int64]
+    columns: Columns
+
+    def same_rows(self, other: "_Choice") -> bool:
+        """Whether another array chooses the same rows of the same groups."""
+        paths, others = ([group.path for group in c.groups] for c in (self, other))
+        return paths == others and np.array_equal(self.places, other.places)
+
+
+def _choice(data: Any) -> _Choice | None:
+    """Return what a lazy array chooses; None if it does anything else."""
+    sources = _sources(data)
+    columns = None if not sources else _columns(data, sources)
+    if not sources or columns is None:
+        return None
+    groups = [source.group for source in sources.values()]
+    origins = {group.fingerprint: str(group.path) for group in groups}
+    if len(origins) > 1:
+        raise FingerprintError(f"features of one origin are needed, got {origins}.")
+    one_layer = data[(slice(None), *(0,) * (data.ndim - 2), slice(None))]
+    return _Choice(groups, _probe(one_layer, sources, 0)[:, 0], columns)
+
+
+def _columns(data: Any, sources: Mapping[str, StoredFeatures]) -> Columns | None:
+    """Return the layers that a lazy array holds; None if features are missing or moved."""
+    first = next(iter(sources.values()))
+    if data.shape[-1] != first.width or len({s.array for s in sources.values()}) > 1:
+        return None
+    features = _probe(data[:1], sources, 2).reshape(-1, first.width)
+    if (features != np.arange(first.width)).any():
+        return None
+    layers = _probe(data[:1], sources, 1).reshape(-1, first.width)[:, 0]
+    return Columns(first.array, layers.tolist(), first.width)

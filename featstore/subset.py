@@ -186,8 +186,9 @@ def _keys(store: "Store", features: str, query: Query) -> list["GroupKey"]:
 
 def _part(store: "Store", key: "GroupKey", query: Query) -> Part:
     """Find the rows of one group."""
-    group, table = store.group(key), store.samples(key.dataset, key.split)
+    group = store.group(key)
     rows = readable_rows(group)
+    table = store.samples(key.dataset, key.split)  # after the markers: tables only grow
     if query.label is not None:
         rows = rows[table.column("label")[rows] == query.label]
     if query.generator is not None:
@@ -212,11 +213,7 @@ def _dataset(store: "Store", query: Query, parts: Sequence[Part]) -> "xr.Dataset
     import xarray as xr
 
     chosen = choose_layers(parts[0].group.layers, query.layer)
-    names: dict[str, list[str]] = {
-        "datasets": list(dict.fromkeys(part.key.dataset for part in parts)),
-        "splits": list(dict.fromkeys(part.key.split for part in parts)),
-        "generators": list(dict.fromkeys(n for part in parts for n in part.table.generators)),
-    }
+    names = _names(store, parts[0].key.features)
     coordinates: dict[str, Any] = {
         name: (schema.SAMPLE, np.concatenate([values(part) for part in parts]))
         for name, values in _eager_columns(names).items()
@@ -246,10 +243,21 @@ def _dataset(store: "Store", query: Query, parts: Sequence[Part]) -> "xr.Dataset
         "view": query.view,
         "fingerprint": parts[0].group.fingerprint,
         "layers": order,
-        "groups": [str(part.group.path) for part in parts],
         **names,
     }
     return xr.Dataset(variables, coordinates, attributes)
+
+
+def _names(store: "Store", features: str) -> dict[str, list[str]]:
+    """Return what codes stand for: the same in every selection of a feature set."""
+    keys = [key for key in store.groups() if key.features == features]
+    tables = [store.samples(*group) for group in sorted({(k.dataset, k.split) for k in keys})]
+    generators = {name for table in tables for name in table.generators}
+    return {
+        "datasets": sorted({key.dataset for key in keys}),
+        "splits": sorted({key.split for key in keys}),
+        "generators": sorted(generators, key=lambda name: (name != "real", name)),
+    }
 
 
 def _eager_columns(

@@ -3,11 +3,13 @@ import pytest
 import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
+from support.extraction import run_tiny
+from support.images import write_tree
 from support.laziness import max_computes
 
 import featstore
 from featstore.batches import plan
-from featstore.errors import ConfigError
+from featstore.errors import ConfigError, FingerprintError
 from featstore.simulate import simulate_store
 from featstore.sources import LazyRows, stored_rows
 
@@ -71,21 +73,78 @@ def test_iter_batches__changed_values_are_read_through_dask(ds):
         lambda ds: ds.isel(feature=slice(None, None, -1)),
         lambda ds: ds.drop_vars("row"),
         lambda ds: ds.load(),
-        lambda ds: ds.transpose("layer", "sample", "feature").transpose("sample", ...),
+        lambda ds: ds.transpose("layer", "sample", "feature"),
+        lambda ds: ds.assign(cls=ds["cls"].isel(sample=np.random.default_rng(1).permutation(600))),
+        lambda ds: ds.assign(cls=ds["cls"][::-1]),
+        lambda ds: ds.roll(layer=1),
+        lambda ds: ds.roll(sample=7),
+        lambda ds: ds.drop_vars("feature").isel(feature=slice(None, None, -1)),
+        lambda ds: ds.drop_vars("feature").isel(feature=[3, 1, 2, 0]),
+        lambda ds: ds.assign_coords(layer=["block.2", "block.1", "block.0"]),
+        lambda ds: ds.assign_coords(row=ds["row"][::-1].values),
+        lambda ds: ds.drop_vars("layer").assign_coords(layer=["a", "b", "c"]),
+        lambda ds: ds.sel(layer="block.1"),
+        lambda ds: ds.chunk(sample=7),
+        lambda ds: ds.where(ds["label"] == 1),
+        lambda ds: ds.isel(sample=[]),
+        lambda ds: ds.expand_dims("fold").squeeze("fold"),
     ],
-    ids=["features", "reversed", "no rows", "loaded", "transposed"],
-)
-def test_iter_batches__anything_but_a_choice_of_rows_and_layers_stays_right(ds, change):
+    ids=[
+        "features", "reversed features", "no rows", "loaded", "transposed", "values permuted",
+        "values reversed", "layers rolled", "samples rolled", "features turned", "some features",
+        "layers renamed", "rows renumbered", "other layer names", "one layer", "rechunked", "where",
+        "empty", "expanded",
+    ],
+)  # fmt: skip
+def test_iter_batches__whatever_was_done_values_are_those_of_the_dataset(ds, change):
     changed = change(ds.copy())
-    got = np.concatenate([batch.X for batch in featstore.iter_batches(changed, 100)])
-    np.testing.assert_array_equal(got, changed["cls"].values.astype(np.float32))
+    batches = list(featstore.iter_batches(changed, 100))
+    expected = changed["cls"].transpose("sample", ...).values.astype(np.float32)
+    got = np.concatenate([expected[:0], *(batch.X for batch in batches)])
+    np.testing.assert_array_equal(got, expected)
 
 
-def test_iter_batches__concatenation_of_other_stores_stays_right(ds, tmp_path):
+def test_iter_batches__a_column_of_numbers_is_no_feature(ds):
+    with pytest.raises(ValueError, match=r"'score'.*make it a coordinate"):
+        next(featstore.iter_batches(ds.assign(score=("sample", np.zeros(N_ROWS))), 8))
+
+
+def test_iter_batches__cls_and_embedding_stay_together(tmp_path):
+    images = write_tree(tmp_path / "images", 30)
+    run_tiny(images, tmp_path / "s.zarr")
+    ds = featstore.open(tmp_path / "s.zarr").select(layer=["block.*", "proj"])
+    some = ds.isel(sample=[50, 3, 77])
+    assert stored_rows(some) is not None
+    batch = next(featstore.iter_batches(some, 3))
+    expected = [some["cls"].values.reshape(3, -1), some["proj"].values]
+    np.testing.assert_array_equal(batch.X, np.concatenate(expected, axis=1).astype(np.float32))
+    apart = some.assign(proj=ds["proj"].isel(sample=[3, 50, 77]))
+    batch = next(featstore.iter_batches(apart, 3))
+    expected[1] = apart["proj"].values
+    np.testing.assert_array_equal(batch.X, np.concatenate(expected, axis=1).astype(np.float32))
+
+
+def test_iter_batches__other_features_concatenated_are_refused(ds, tmp_path):
     other = simulate_store(tmp_path / "t.zarr", splits=("train",), n_samples=10, seed=5).select()
     both = xr.concat([ds, other], "sample", combine_attrs="override")
-    got = np.concatenate([batch.X for batch in featstore.iter_batches(both, 100)])
+    with pytest.raises(FingerprintError, match="features of one origin"):
+        next(featstore.iter_batches(both, 100))
+
+
+def test_iter_batches__selections_of_one_store_can_be_concatenated(tmp_path):
+    store = simulate_store(tmp_path / "s.zarr", n_samples=20)
+    parts = [
+        store.select(dataset="b", split="test"),
+        store.select(dataset="a", split="train", generator="a"),
+    ]
+    both = xr.concat(parts, "sample")
+    assert stored_rows(both) is not None
+    got = np.concatenate([batch.X for batch in featstore.iter_batches(both, 7)])
     np.testing.assert_array_equal(got, both["cls"].values.astype(np.float32))
+    datasets = [both.attrs["datasets"][code] for code in both["dataset"].values]
+    splits = [both.attrs["splits"][code] for code in both["split"].values]
+    assert list(zip(datasets, splits, strict=True)) == [("b", "test")] * 20 + [("a", "train")] * 10
+    assert {both.attrs["generators"][code] for code in both["generator"].values[20:]} == {"a"}
 
 
 def test_iter_batches__plain_arrays_in_xarray(rng):
@@ -115,7 +174,15 @@ def test_iter_batches__epochs_differ_and_seeds_repeat(ds):
 
 def test_iter_batches__memory_too_small_says_how_much(ds):
     with pytest.raises(ConfigError, match=r"must hold one batch, [\d,]+ bytes"):
-        next(featstore.iter_batches(ds, 256, max_memory=1000))
+        next(featstore.iter_batches(ds, 256, shuffle=True, max_memory=1000))
+
+
+def test_iter_batches__unshuffled_batches_shrink_to_the_memory(ds):
+    batches = list(featstore.iter_batches(ds, 4096, max_memory=20_000))
+    assert max(len(batch.X) for batch in batches) < 60
+    np.testing.assert_array_equal(
+        np.concatenate([batch.X for batch in batches]), ds["cls"].values.astype(np.float32)
+    )
 
 
 def test_iter_batches__bad_arguments(ds):
