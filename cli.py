@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0 if all is well, 1 if `verify` found damage, 2 for a mistake of the caller.
+        0 if all is well, 1 if `verify` found damage, 2 for a mistake of the caller or of the
+        system, 130 if interrupted.
     """
     parser = argparse.ArgumentParser(prog="featstore", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -29,11 +31,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     from featstore.errors import FeatstoreError
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of folders may be no Unicode
     try:
         return int(arguments.run(arguments) or 0)
-    except FeatstoreError as err:
+    except (FeatstoreError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print(
+            "interrupted; everything committed is safe, the same command continues",
+            file=sys.stderr,
+        )
+        return 130
 
 
 def add_extract(commands: Any) -> None:
@@ -84,15 +94,26 @@ def add_ls(commands: Any) -> None:
     """Add ``ls``."""
     parser = commands.add_parser("ls", help="what a store holds")
     parser.add_argument("store")
+    parser.add_argument(
+        "--unreadable", action="store_true", help="every image without features, and why"
+    )
     parser.set_defaults(run=run_ls)
 
 
 def run_ls(arguments: argparse.Namespace) -> None:
     """Print the contents of a store."""
     import featstore
-    from featstore.display import table_text
+    from featstore.display import table_text, unreadable_text
 
-    print(table_text(featstore.open(arguments.store).contents()))
+    store = featstore.open(arguments.store)
+    if arguments.unreadable:
+        from featstore.extract import unreadable
+
+        keys = store.groups()
+        found = {"/".join(key): unreadable(store, key, store.group(key)) for key in keys}
+        print(unreadable_text(found))
+        return
+    print(table_text(store.contents()))
 
 
 def add_verify(commands: Any) -> None:
@@ -107,7 +128,7 @@ def add_verify(commands: Any) -> None:
 
 
 def run_verify(arguments: argparse.Namespace) -> int:
-    """Verify a store; 1 if something is damaged and was not repaired."""
+    """Verify a store; 1 if something is damaged and was not, or cannot be, repaired."""
     import featstore
     from featstore.display import findings_text
     from featstore.verify import rebuild_catalogue, verify
@@ -118,7 +139,8 @@ def run_verify(arguments: argparse.Namespace) -> int:
     with progress_bar("groups") as progress:
         findings = verify(store, repair=arguments.repair, progress=progress)
     print(findings_text(findings, arguments.repair))
-    return int(any(f.kind == "damaged" for f in findings) and not arguments.repair)
+    harmful = {"broken"} if arguments.repair else {"broken", "damaged"}
+    return int(any(f.kind in harmful for f in findings))
 
 
 def add_import(commands: Any) -> None:
@@ -128,7 +150,17 @@ def add_import(commands: Any) -> None:
     parser.add_argument("source", help="folder <split>/<dataset>/{0_real,1_fake}/*.npy")
     parser.add_argument("--store", required=True)
     parser.add_argument("--features", required=True, help="name of the feature set")
+    parser.add_argument(
+        "--layers", type=positive, default=25, help="layers in packed_features.npy (default: 25)"
+    )
     parser.set_defaults(run=run_import)
+
+
+def positive(text: str) -> int:
+    """Read a number of at least one."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
 
 
 def run_import(arguments: argparse.Namespace) -> None:
@@ -138,7 +170,11 @@ def run_import(arguments: argparse.Namespace) -> None:
 
     with progress_bar("rows") as progress:
         count = import_npy(
-            Path(arguments.source), arguments.store, arguments.features, progress=progress
+            Path(arguments.source),
+            arguments.store,
+            arguments.features,
+            n_layers=arguments.layers,
+            progress=progress,
         )
     print(imported_text(count, arguments.store))
 

@@ -1,14 +1,14 @@
 """What the commands print: results as text for people."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from featstore.extract import Estimate, Summary
+    from featstore.extract import Estimate, Summary, Unreadable
     from featstore.layouts import Ignored
     from featstore.verify import Finding
 
@@ -31,13 +31,14 @@ def table_text(table: "pd.DataFrame") -> str:
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     rendered = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in table.columns:
         number = table[name].dtype.kind in "iuf"
-        rendered.add_column(str(name), justify="right" if number else "left", overflow="fold")
+        rendered.add_column(Text(str(name)), justify="right" if number else "left", overflow="fold")
     for row in table.itertuples(index=False):
-        rendered.add_row(*map(_cell, row))
+        rendered.add_row(*(Text(_cell(value)) for value in row))
     stream = StringIO()
     Console(file=stream, width=None if _terminal() else 160).print(rendered)
     return "\n".join(line.rstrip() for line in stream.getvalue().splitlines() if line.strip())
@@ -81,13 +82,15 @@ def estimate_text(estimate: "Estimate") -> str:
     Returns
     -------
     str
-        Counts, bytes and time.
+        Counts, bytes and time. A store may hold more images than the scan finds: never less than
+        nothing is left to do.
     """
-    todo = estimate.n_images - estimate.n_present
+    present = min(estimate.n_present, estimate.n_images)
+    n_bytes, seconds = max(estimate.n_bytes, 0), max(estimate.seconds, 0.0)
     lines = [
         f"{estimate.features}: {estimate.n_images:,} images found, "
-        f"{estimate.n_present:,} already present, {todo:,} to extract",
-        f"{size_text(estimate.n_bytes)} of features, about {time_text(estimate.seconds)}",
+        f"{present:,} already present, {estimate.n_images - present:,} to extract",
+        f"{size_text(n_bytes)} of features, about {time_text(seconds)}",
     ]
     return "\n".join(lines + _ignored(estimate.ignored) + ["dry run: nothing was written"])
 
@@ -112,8 +115,9 @@ def findings_text(findings: "Sequence[Finding]", repaired: bool) -> str:
     counts = Counter(finding.kind for finding in findings)
     lines = [", ".join(f"{count} {kind}" for kind, count in counts.items())]
     for f in findings:
-        block = f"block {f.block}: " if f.block >= 0 else ""
-        lines.append(f"  {f.kind}: {f.group} {block}{f.problem}")
+        block = f"block {f.block}" if f.block >= 0 else ""
+        place = " ".join(part for part in (f.group, block) if part)
+        lines.append(f"  {f.kind}: {place}{': ' if place else ''}{f.problem}")
     if counts["damaged"]:
         lines.append(
             "damaged blocks were dropped; run the extraction again to refill them"
@@ -121,6 +125,27 @@ def findings_text(findings: "Sequence[Finding]", repaired: bool) -> str:
             else "run 'featstore verify --repair' to drop damaged blocks, then extract again"
         )
     return "\n".join(lines)
+
+
+def unreadable_text(unreadable: "Mapping[str, Sequence[Unreadable]]") -> str:
+    """Return the images without features, and why.
+
+    Parameters
+    ----------
+    unreadable
+        Feature group to its images.
+
+    Returns
+    -------
+    str
+        One line per image, under a line per group.
+    """
+    lines: list[str] = []
+    for group, images in unreadable.items():
+        if images:
+            lines.append(f"{group}: {len(images):,} unreadable")
+            lines += [f"  {image.path}: {image.reason}" for image in images]
+    return "\n".join(lines or ["every image is readable"])
 
 
 def imported_text(n_rows: int, store: str) -> str:
@@ -198,7 +223,11 @@ def _some(what: str, items: Sequence[str]) -> list[str]:
     """List items, saying how many more there are."""
     lines = [f"  {what}: {item}" for item in items[:SHOWN]]
     more = len(items) - SHOWN
-    return [*lines, f"  … and {more:,} more (featstore ls counts them)"] if more > 0 else lines
+    return (
+        [*lines, f"  … and {more:,} more ('featstore ls STORE --unreadable' lists them)"]
+        if more > 0
+        else lines
+    )
 
 
 def _cell(value: Any) -> str:

@@ -51,7 +51,7 @@ def write_json(path: Path, content: Any) -> None:
     content
         Anything of JSON types.
     """
-    write_bytes(path, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    write_bytes(path, json.dumps(content, indent=1).encode())
     sync_folder(path.parent)
 
 

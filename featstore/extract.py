@@ -7,6 +7,7 @@ and reports; `featstore.pipeline` does the work. Running the same command again 
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +16,7 @@ import numpy as np
 
 from featstore.backbones import make_backbone
 from featstore.backbones.protocol import Backbone
-from featstore.errors import ConfigError, FeatstoreError
+from featstore.errors import ConfigError
 from featstore.extract_config import ExtractConfig, default_name
 from featstore.feature_group import FeatureGroup
 from featstore.gather import gather, readable_rows
@@ -24,7 +25,14 @@ from featstore.images.preprocess import Preprocess
 from featstore.images.reading import read_image
 from featstore.layouts import Ignored, Record, scan
 from featstore.pipeline import Settings, run
-from featstore.planning import Origin, Share, count_present, make_plan, stored_base
+from featstore.planning import (
+    Origin,
+    Share,
+    count_present,
+    make_plan,
+    only_extraction,
+    stored_base,
+)
 from featstore.schema import SAMPLE_ID_BYTES
 from featstore.store import GroupKey, Store, open_store
 
@@ -51,7 +59,8 @@ class Summary:
     n_extracted, n_present
         Images handled by this run, and those that were there before, readable or not.
     n_duplicates
-        Readable images of the scanned datasets whose bytes equal an earlier one's there.
+        Readable images of the scanned datasets whose bytes equal an earlier one's there, as far as
+        they are committed; counted by rank 0 if it extracted anything.
     unreadable
         Every image of the scanned datasets that has no features.
     ignored
@@ -100,8 +109,8 @@ def extract(
     Raises
     ------
     FeatstoreError
-        If the request is impossible, the feature set exists with other settings, or the disk is
-        full; what is committed stays.
+        If the request is impossible, the feature set exists with other settings, the disk is full,
+        or the same extraction is running already; what is committed stays.
 
     Notes
     -----
@@ -118,26 +127,22 @@ def extract(
         origin = Origin(name, config.view, backbone.layers, fingerprint)
         base = stored_base(config.images)
         plan = make_plan(store, origin, records, base, Share(rank, world, config.retry_unreadable))
-    n_images = sum(len(job.paths) for job in plan.jobs)
     done = 0
 
     def on_images(n: int) -> None:
         nonlocal done
         done += n
-        progress(done, n_images)
+        progress(done, plan.n_images)
 
     start = time.perf_counter()
-    try:
+    with ExitStack() as locks:
+        for group in plan.groups.values():
+            locks.enter_context(only_extraction(group, rank, world))
         run(plan.jobs, backbone, preprocess, _settings(config, device, world), on_images)
-    except OSError as err:
-        raise FeatstoreError(
-            f"a block could not be written to {config.store!r} ({err}); everything committed is "
-            "safe: mend the cause and run the same command again."
-        ) from err
     seconds = time.perf_counter() - start
     bad = [item for key, group in plan.groups.items() for item in unreadable(store, key, group)]
-    twice = sum(map(n_duplicates, plan.groups.values()))
-    return Summary(name, n_images, plan.n_present, twice, bad, ignored, seconds)
+    twice = sum(map(n_duplicates, plan.groups.values())) if plan.n_images and rank == 0 else 0
+    return Summary(name, plan.n_images, plan.n_present, twice, bad, ignored, seconds)
 
 
 def estimate(config: ExtractConfig) -> Estimate:
@@ -211,13 +216,15 @@ def n_duplicates(group: FeatureGroup) -> int:
     rows = readable_rows(group)
     ids = np.empty((len(rows), 1, SAMPLE_ID_BYTES), np.uint8)
     gather(group, "sample_id", [0], rows, ids)
-    return len(rows) - len(np.unique(ids[:, 0], axis=0))
+    halves = ids.reshape(-1, SAMPLE_ID_BYTES).view(np.uint64)
+    ordered = halves[np.lexsort(halves.T)]
+    return int((ordered[1:] == ordered[:-1]).all(axis=1).sum())
 
 
 def _scan(config: ExtractConfig) -> tuple[list[Record], list[Ignored]]:
-    """Find the images."""
+    """Find the images; their paths are absolute, however the folder was typed."""
     found = scan(
-        Path(config.images),
+        Path(config.images).absolute(),
         config.layout,
         dataset=config.dataset or None,
         split=config.split or None,
@@ -267,7 +274,13 @@ def _register(
 
 def _rank() -> tuple[int, int]:
     """Return rank and number of ranks as torchrun sets them."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    texts = os.environ.get("RANK", "0"), os.environ.get("WORLD_SIZE", "1")
+    try:
+        rank, world = map(int, texts)
+    except ValueError as err:
+        raise ConfigError(
+            f"'RANK' and 'WORLD_SIZE' must be whole numbers, got {texts}; start with torchrun."
+        ) from err
     if not 0 <= rank < world:
         raise ConfigError(f"'RANK' must lie in [0, {world}), got {rank}; start with torchrun.")
     return rank, world

@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from featstore.errors import ConfigError
+
 
 @dataclass(frozen=True)
 class ExtractConfig:
@@ -26,7 +28,7 @@ class ExtractConfig:
     split
         Split of images for which the layout names none.
     view
-        Name of the view.
+        Name of the view; only ``"clean"``, the images as they are.
     taps
         What is read of every block: ``block``, ``ln_2``, ``ln_post``, ``proj``; the backbone's own
         choice if empty.
@@ -43,6 +45,11 @@ class ExtractConfig:
         Threads that read and decode; 0 for one per core.
     retry_unreadable
         Whether blocks with unreadable images are extracted again.
+
+    Raises
+    ------
+    ConfigError
+        If a number is negative, the store is a URL, or the view is not ``"clean"``.
     """
 
     images: str
@@ -60,6 +67,22 @@ class ExtractConfig:
     batch_size: int = 0
     workers: int = 0
     retry_unreadable: bool = False
+
+    def __post_init__(self) -> None:
+        for name, value in {"batch_size": self.batch_size, "workers": self.workers}.items():
+            if value < 0:
+                raise ConfigError(
+                    f"{name!r} must be at least 0, got {value}; 0 chooses for this machine."
+                )
+        if "://" in self.store:
+            raise ConfigError(
+                f"'store' must be a local path, got {self.store!r}; URLs are not supported yet."
+            )
+        if self.view != "clean":
+            raise ConfigError(
+                f"'view' must be 'clean', got {self.view!r}; views with perturbed images are not "
+                "supported yet."
+            )
 
 
 def default_name(config: ExtractConfig) -> str:

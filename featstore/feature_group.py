@@ -2,60 +2,28 @@
 
 Chunk files are written and read here and nowhere else. A chunk file is the raw little-endian
 ``(block_rows, width)`` array, which is what plain Zarr expects of an uncompressed chunk, so it can
-be memory-mapped. Chunks are immutable once their block's marker is published.
+be memory-mapped. Rows that a marker vouches for never change: a block that gets more rows is
+replaced by one that holds the same bytes for the old ones.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import google_crc32c
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from featstore import schema
+from featstore.blocks import Block
 from featstore.durable import sync_folder, write_bytes
+from featstore.errors import SchemaError
 from featstore.layers import Layer
-from featstore.markers import Marker, publish, read_markers
-from featstore.zarr_nodes import (
-    create_array,
-    open_group,
-    require_group,
-    sync_nodes,
-    write_attributes,
-)
+from featstore.markers import Marker, marker_path, publish, read_marker, read_markers
+from featstore.zarr_nodes import open_group
 
-
-@dataclass(frozen=True)
-class Block:
-    """Everything extraction knows about the rows of one block.
-
-    Parameters
-    ----------
-    number
-        Number of the block in its group.
-    features
-        Array name to float16 values (n_rows, n_layers, width); NaN in unreadable rows.
-    sample_ids
-        BLAKE2b-128 of each file, uint8 (n_rows, 16); zero where a file could not be read.
-    facts
-        ``n_bytes``, width, height and format code of each file, int64 (n_rows, 4).
-    unreadable
-        Row in the block to the reason its image could not be decoded.
-    """
-
-    number: int
-    features: Mapping[str, NDArray[np.float16]]
-    sample_ids: NDArray[np.uint8]
-    facts: NDArray[np.int64]
-    unreadable: Mapping[int, str]
-
-    @property
-    def n_rows(self) -> int:
-        """Number of rows."""
-        return len(self.sample_ids)
+__all__ = ["Block", "FeatureGroup"]
 
 
 class FeatureGroup:
@@ -111,6 +79,24 @@ class FeatureGroup:
         """
         return read_markers(self.commits)
 
+    def marker(self, block: int) -> Marker | None:
+        """Read the marker of one block.
+
+        Parameters
+        ----------
+        block
+            Number of the block.
+
+        Returns
+        -------
+        Marker or None
+            None if the block is not committed.
+        """
+        try:
+            return read_marker(marker_path(self.commits, block))
+        except FileNotFoundError:
+            return None
+
     def array_layers(self, array: str) -> list[Layer]:
         """Return the layers stored in an array, in the order of its layer axis.
 
@@ -164,44 +150,80 @@ class FeatureGroup:
         mapped = np.memmap(self.chunk_path(array, block, layer), spec.dtype, mode="r")
         return mapped.reshape(self.block_rows, -1)
 
+    def draft(self, number: int) -> Block:
+        """Return a block to be filled in and written.
+
+        Parameters
+        ----------
+        number
+            Number of the block.
+
+        Returns
+        -------
+        Block
+            All planned rows: committed ones as they are, NaN and zeros in the others.
+
+        Raises
+        ------
+        SchemaError
+            If committed rows do not match their checksums.
+        """
+        n_rows = len(self.rows_of(number))
+        owners = {layer.array: self.array_layers(layer.array) for layer in self.layers}
+        shapes = {array: (n_rows, len(own), own[0].width) for array, own in owners.items()}
+        block = Block(
+            number,
+            {array: np.full(shape, np.nan, np.float16) for array, shape in shapes.items()},
+            np.zeros((n_rows, schema.SAMPLE_ID_BYTES), np.uint8),
+            np.zeros((n_rows, len(schema.FACTS)), np.int64),
+            {},
+        )
+        if marker := self.marker(number):
+            start, n_kept = number * self.block_rows, min(marker.n_rows, n_rows)
+            for path, values in self._chunks(block).items():
+                values[:n_kept] = self._read_chunk(path, marker, values.dtype)[:n_kept]
+            block.unreadable.update({int(r) - start: why for r, why in marker.unreadable.items()})
+        return block
+
     def write(self, block: Block, provenance: Mapping[str, Any]) -> None:
         """Write a block and publish its marker; afterwards the block exists.
 
         Parameters
         ----------
         block
-            The block; all its planned rows.
+            The block; all its planned rows. Rows committed before must be those of `draft`. If
+            another process has committed more rows meanwhile, nothing is written.
         provenance
             Recorded in the marker.
 
         Raises
         ------
         OSError
-            If the disk is full; the block then does not exist, and earlier ones still do.
+            If the disk is full; what was committed before still is.
 
         Notes
         -----
         Every chunk is synced before its rename and every folder after it, so a power loss leaves
-        either no marker or a whole block.
+        either no marker or a whole block. Where a marker is there already, it is first made to
+        vouch for the new chunks too: a crash leaves a mixture of chunks, all of them sound.
         """
         assert block.n_rows == len(self.rows_of(block.number))
-        chunks: dict[Path, NDArray[Any]] = {
-            self.chunk_path("sample_id", block.number): block.sample_ids,
-            self.chunk_path("file_facts", block.number): block.facts,
-        }
-        for array, values in block.features.items():
-            assert values.shape[:2] == (block.n_rows, len(self.array_layers(array)))
-            for layer in range(values.shape[1]):
-                chunks[self.chunk_path(array, block.number, layer)] = values[:, layer]
-        checksums = {
-            path.relative_to(self.path).as_posix(): self._write_chunk(path, values)
-            for path, values in chunks.items()
-        }
-        committed = self.chunk_path(schema.COMMITS, block.number)
-        write_bytes(committed, np.array([block.n_rows], "<i4").tobytes())
-        for folder in {path.parent for path in [*chunks, committed]}:
+        chunks = self._chunks(block)
+        if old := self.marker(block.number):
+            if old.n_rows > block.n_rows:
+                return
+            coming = {self._name(path): _crc(self._whole(v)) for path, v in chunks.items()}
+            allowed = {name: [*old.replacing.get(name, ()), crc] for name, crc in coming.items()}
+            publish(self.commits, replace(old, replacing=allowed))
+        checksums = {}
+        for path, values in chunks.items():
+            data = self._whole(values)
+            write_bytes(path, data)
+            checksums[self._name(path)] = _crc(data)
+        for folder in {path.parent for path in chunks}:
             sync_folder(folder)
             sync_folder(folder.parent)
+        self._write_committed(block.number, block.n_rows)
         start = block.number * self.block_rows
         reasons = {str(start + row): why for row, why in sorted(block.unreadable.items())}
         publish(
@@ -217,82 +239,52 @@ class FeatureGroup:
         block
             Number of the block.
         """
-        from featstore.markers import marker_path
-
         marker_path(self.commits, block).unlink(missing_ok=True)
-        write_bytes(self.chunk_path(schema.COMMITS, block), np.array([0], "<i4").tobytes())
         sync_folder(self.commits)
+        self._write_committed(block, 0)
 
-    def _write_chunk(self, path: Path, values: NDArray[Any]) -> int:
-        """Write rows as a whole chunk, padded; return the CRC32C of the file."""
+    def _chunks(self, block: Block) -> dict[Path, NDArray[Any]]:
+        """Return what every chunk file of a block holds, as views of the block's arrays."""
+        chunks: dict[Path, NDArray[Any]] = {
+            self.chunk_path("sample_id", block.number): block.sample_ids,
+            self.chunk_path("file_facts", block.number): block.facts,
+        }
+        for array, values in block.features.items():
+            assert values.shape[:2] == (block.n_rows, len(self.array_layers(array)))
+            for layer in range(values.shape[1]):
+                chunks[self.chunk_path(array, block.number, layer)] = values[:, layer]
+        return chunks
+
+    def _read_chunk(self, path: Path, marker: Marker, dtype: np.dtype[Any]) -> NDArray[Any]:
+        """Read a chunk of a committed block; refuse a damaged one."""
+        data = path.read_bytes() if path.exists() else b""
+        if not marker.vouches_for(self._name(path), _crc(data)):
+            raise SchemaError(
+                f"a committed block must match its checksums, got other bytes in {str(path)!r}; "
+                "run 'featstore verify --repair' and extract again."
+            )
+        return np.frombuffer(data, dtype).reshape(self.block_rows, -1)
+
+    def _whole(self, values: NDArray[Any]) -> bytes:
+        """Return the bytes of a chunk file: the rows, padded to a whole block."""
         if len(values) < self.block_rows:
             fill = np.nan if values.dtype == np.float16 else 0
             padded = np.full((self.block_rows, *values.shape[1:]), fill, values.dtype)
             padded[: len(values)] = values
             values = padded
-        data = np.ascontiguousarray(values).tobytes()
-        write_bytes(path, data)
-        return int(google_crc32c.value(data))
+        return np.ascontiguousarray(values).tobytes()
+
+    def _name(self, path: Path) -> str:
+        """Return a chunk's name in the checksums."""
+        return path.relative_to(self.path).as_posix()
+
+    def _write_committed(self, block: int, n_rows: int) -> None:
+        """Tell plain Zarr readers how many rows of a block are there."""
+        path = self.chunk_path(schema.COMMITS, block)
+        write_bytes(path, np.array([n_rows], "<i4").tobytes())
+        sync_folder(path.parent)
+        sync_folder(path.parent.parent)
 
 
-def require_feature_group(
-    root: Path, path: Path, layers: Sequence[Layer], fingerprint: str, n_rows: int, block_rows: int
-) -> FeatureGroup:
-    """Create a feature group, or grow one to a longer sample table.
-
-    Parameters
-    ----------
-    root
-        The store's folder; the caller holds its planning lock.
-    path
-        Folder of the group.
-    layers
-        Layers of the feature set, in order.
-    fingerprint
-        Fingerprint of the feature set.
-    n_rows
-        Rows of the sample table.
-    block_rows
-        Rows per block of the sample table.
-
-    Returns
-    -------
-    FeatureGroup
-        The group. Its attribute ``n_rows`` is written last, so a crash leaves no half-made group.
-    """
-    group = require_group(root, *path.relative_to(root).parts)
-    if group.attrs.get("n_rows", -1) == n_rows:
-        return FeatureGroup(path)
-    for array, tail in _tails(layers).items():
-        shape = (n_rows, *tail) if array != schema.COMMITS else (-(-n_rows // block_rows),)
-        if array in group:
-            existing = group[array]
-            assert isinstance(existing, zarr.Array)
-            existing.resize(shape)
-        else:
-            chunks = (block_rows, *((1, *tail[1:]) if len(tail) == 2 else tail))
-            chunks = chunks if array != schema.COMMITS else (1,)
-            create_array(group, array, schema.array_spec(array), shape, chunks)
-    sync_nodes(path, "*/zarr.json")
-    write_attributes(
-        path,
-        block_rows=block_rows,
-        fingerprint=fingerprint,
-        layers=[list(layer) for layer in layers],
-        formats=list(schema.FORMATS),
-        n_rows=n_rows,
-    )
-    return FeatureGroup(path)
-
-
-def _tails(layers: Sequence[Layer]) -> dict[str, tuple[int, ...]]:
-    """Return the shape behind the row axis of every array of a group."""
-    tails: dict[str, tuple[int, ...]] = {
-        "sample_id": (schema.SAMPLE_ID_BYTES,),
-        "file_facts": (len(schema.FACTS),),
-        schema.COMMITS: (),
-    }
-    for array in dict.fromkeys(layer.array for layer in layers):
-        own = [layer for layer in layers if layer.array == array]
-        tails[array] = (own[0].width,) if array == schema.PROJ else (len(own), own[0].width)
-    return tails
+def _crc(data: bytes) -> int:
+    return int(google_crc32c.value(data))

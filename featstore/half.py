@@ -1,4 +1,4 @@
-"""The one place where features become float16, and where those that do not fit are refused."""
+"""Rounding imported features to float16, refusing those that do not fit."""
 
 from typing import Any
 

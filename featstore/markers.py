@@ -6,7 +6,9 @@ reader that finds no marker does not look at the block.
 
 import json
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,6 +36,9 @@ class Marker:
         hold NaN and are never selected.
     provenance
         Device, batch size and the like: what must not matter but might.
+    replacing
+        Checksums of chunk files that replace those of `checksums`, one after the other, while the
+        block gets more rows; rows that this marker vouches for are the same in both.
     """
 
     block: int
@@ -42,6 +47,31 @@ class Marker:
     checksums: Mapping[str, int]
     unreadable: Mapping[str, str] = field(default_factory=dict)
     provenance: Mapping[str, Any] = field(default_factory=dict)
+    replacing: Mapping[str, Sequence[int]] = field(default_factory=dict)
+
+    def vouches_for(self, chunk: str, checksum: int) -> bool:
+        """Return whether a chunk file with this checksum is sound.
+
+        Parameters
+        ----------
+        chunk
+            Path of the file below the group.
+        checksum
+            CRC32C of its bytes.
+
+        Returns
+        -------
+        bool
+            Whether the block was written with it.
+
+        Examples
+        --------
+        >>> Marker(0, 8, "", {"cls/c/0/0/0": 1}, replacing={"cls/c/0/0/0": [2]}).vouches_for(
+        ...     "cls/c/0/0/0", 2
+        ... )
+        True
+        """
+        return checksum in (self.checksums.get(chunk), *self.replacing.get(chunk, ()))
 
 
 def marker_path(commits: Path, block: int) -> Path:
@@ -88,8 +118,8 @@ def marker_files(commits: Path) -> list[Path]:
     list of Path
         Files in the order of their blocks.
     """
-    names = sorted(name for name in os.listdir(commits) if name.endswith(".json"))
-    return [commits / name for name in names if name != "zarr.json"]
+    names = [name for name in os.listdir(commits) if re.fullmatch(r"\d{8,}\.json", name)]
+    return [commits / name for name in sorted(names)]
 
 
 def read_marker(path: Path) -> Marker:
@@ -139,7 +169,12 @@ def read_markers(commits: Path) -> dict[int, Marker]:
 
     Notes
     -----
-    One directory listing and one small file per block.
+    One directory listing and one small file per block. A block that is dropped meanwhile does not
+    exist.
     """
-    markers = map(read_marker, marker_files(commits))
-    return {marker.block: marker for marker in markers}
+    markers = {}
+    for path in marker_files(commits):
+        with suppress(FileNotFoundError):
+            marker = read_marker(path)
+            markers[marker.block] = marker
+    return markers

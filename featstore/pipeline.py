@@ -1,8 +1,9 @@
 """The one extraction loop: read ahead, run the backbone, write blocks, all at the same time.
 
 Reader threads decode into pixel batches a bounded number of steps ahead; the calling thread feeds
-the backbone, which may work asynchronously; a writer thread stores whole blocks. At most `AHEAD`
-pixel batches, two batches of features and two blocks are in memory at any time.
+the backbone, which may work asynchronously; a writer thread stores whole blocks. At any time up to
+`AHEAD` + 1 pixel batches wait and two are with the backbone; one block is being filled and up to
+`WRITES` are being written or wait for it.
 """
 
 from collections import deque
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from featstore import schema
 from featstore.backbones.protocol import Backbone, Features
+from featstore.errors import FeatstoreError
 from featstore.feature_group import Block, FeatureGroup
 from featstore.images.preprocess import Preprocess
 from featstore.images.reading import ReadImage, read_image
@@ -27,10 +29,11 @@ LARGEST_HALF = 65_504.0
 
 
 class Job(NamedTuple):
-    """One block to extract: the files of its rows."""
+    """Rows of one block to extract, as places in the block, and their files."""
 
     group: FeatureGroup
     number: int
+    rows: Sequence[int]
     paths: Sequence[Path]
 
 
@@ -86,8 +89,8 @@ def run(
 
     Raises
     ------
-    OSError
-        If a block cannot be written; blocks written before stay.
+    FeatstoreError
+        If a block cannot be written; what was committed before stays.
     """
     readers = ThreadPoolExecutor(settings.n_readers, "featstore-read")
     writer = ThreadPoolExecutor(1, "featstore-write")
@@ -133,7 +136,6 @@ class _Assembly:
         self._writer, self._provenance = writer, provenance
         self._writes: deque[Future[None]] = deque()
         self._block: Block | None = None
-        self._unreadable: dict[int, str] = {}
 
     def add(
         self, batch: PixelBatch, images: Sequence[ReadImage], wait: Callable[[], Features]
@@ -142,45 +144,45 @@ class _Assembly:
         job, n = batch.job, len(images)
         features = {array: values[:n] for array, values in wait().items()}
         if batch.start == 0:
-            self._unreadable = {}
-            self._block = _empty(job, features, self._unreadable)
+            self._block = job.group.draft(job.number)
         assert self._block is not None
-        rows = slice(batch.start, batch.start + n)
+        rows = np.asarray(job.rows[batch.start : batch.start + n])
         bad = {i: image.reason for i, image in enumerate(images) if image.reason}
         bad |= {i: why for i, why in _not_representable(features).items() if i not in bad}
         for array, values in features.items():
+            stored = self._block.features[array]
+            assert stored.shape[1:] == values.shape[1:]
             with np.errstate(over="ignore"):
-                self._block.features[array][rows] = values
-            self._block.features[array][[batch.start + i for i in bad]] = np.nan
+                stored[rows] = values
+            stored[rows[list(bad)]] = np.nan
         ids = b"".join(image.sample_id for image in images)
         self._block.sample_ids[rows] = np.frombuffer(ids, np.uint8).reshape(n, -1)
         self._block.facts[rows] = [_facts(image) for image in images]
-        self._unreadable.update({batch.start + i: why for i, why in bad.items()})
-        if rows.stop == len(job.paths):
+        for row in rows:
+            self._block.unreadable.pop(int(row), None)
+        self._block.unreadable.update({int(rows[i]): why for i, why in bad.items()})
+        if batch.start + n == len(job.paths):
             self._write(job.group, self._block)
         return n
 
     def finish(self) -> None:
         """Wait for all writes."""
         while self._writes:
-            self._writes.popleft().result()
+            self._wait_for_write()
 
     def _write(self, group: FeatureGroup, block: Block) -> None:
         while len(self._writes) >= WRITES:
-            self._writes.popleft().result()
+            self._wait_for_write()
         self._writes.append(self._writer.submit(group.write, block, self._provenance))
 
-
-def _empty(job: Job, features: Features, unreadable: Mapping[int, str]) -> Block:
-    """Return a block to be filled."""
-    n = len(job.paths)
-    return Block(
-        job.number,
-        {a: np.full((n, *v.shape[1:]), np.nan, np.float16) for a, v in features.items()},
-        np.zeros((n, schema.SAMPLE_ID_BYTES), np.uint8),
-        np.zeros((n, len(schema.FACTS)), np.int64),
-        unreadable,
-    )
+    def _wait_for_write(self) -> None:
+        try:
+            self._writes.popleft().result()
+        except OSError as err:
+            raise FeatstoreError(
+                f"a block could not be written ({err}); everything committed is safe: mend the "
+                "cause and run the same command again."
+            ) from err
 
 
 def _not_representable(features: Features) -> dict[int, str]:

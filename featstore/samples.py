@@ -7,7 +7,7 @@ order, so that any run of rows is a fair sample, and only ever appended: feature
 
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from featstore import schema
 from featstore.errors import ConfigError
-from featstore.layouts import FAKE, REAL, Record
+from featstore.layouts import Record
+from featstore.sample_checks import check_columns, check_known, check_root, check_type, stored_text
 from featstore.zarr_nodes import (
     create_array,
     open_group,
@@ -29,6 +30,7 @@ from featstore.zarr_nodes import (
 
 LOGGER = logging.getLogger(__name__)
 TEXT_CHUNK = 65_536
+MOST_GENERATORS = int(np.iinfo(np.int16).max)
 
 
 class SampleTable:
@@ -47,6 +49,7 @@ class SampleTable:
         self.block_rows: int = int(attributes["block_rows"])
         self.generators: list[str] = list(attributes["generators"])
         self.metadata_columns: list[str] = list(attributes["metadata"])
+        self.root: str = str(attributes.get("root", ""))
 
     def column(self, name: str) -> NDArray[Any]:
         """Read one whole column.
@@ -83,7 +86,8 @@ class SampleTable:
         array = self._group[name]
         assert isinstance(array, zarr.Array)
         if isinstance(rows, slice):
-            return np.asarray(array[: self.n_rows])[rows]
+            start, stop, step = rows.indices(self.n_rows)
+            return np.asarray(array[start:stop:step])
         return np.asarray(array.oindex[rows])
 
 
@@ -97,7 +101,7 @@ def add_records(root: Path, records: Sequence[Record], base: Path) -> SampleTabl
     records
         Records of one dataset and one split.
     base
-        Folder that stored paths are relative to; files outside keep their absolute path.
+        Folder that stored paths are relative to, absolute; files outside keep their absolute path.
 
     Returns
     -------
@@ -108,7 +112,8 @@ def add_records(root: Path, records: Sequence[Record], base: Path) -> SampleTabl
     ------
     ConfigError
         If a path occurs twice, or a known path comes back with another label or generator, or
-        metadata columns differ from those stored.
+        metadata columns or their types differ from those stored, or the table was made of another
+        folder. A folder that was moved as a whole is the same one.
 
     Notes
     -----
@@ -121,11 +126,13 @@ def add_records(root: Path, records: Sequence[Record], base: Path) -> SampleTabl
     columns = sorted(records[0].metadata)
     if not (path / "zarr.json").exists() or open_group(path).attrs.get("n_rows", 0) == 0:
         known: dict[str, int] = {}
-        _create(root, path, len(records), columns)
+        _create(root, path, len(records), columns, base)
     else:
         table = SampleTable(path)
         known = {str(name): row for row, name in enumerate(table.column("path"))}
-        _check_known(table, known, dict(zip(names, records, strict=True)))
+        check_root(path, table, base, moved=known.keys() <= set(names))
+        check_columns(table, columns)
+        check_known(table, known, dict(zip(names, records, strict=True)))
         if missing := known.keys() - set(names):
             LOGGER.warning(
                 "%d samples of %s/%s are in the store but not in this scan, e.g. %s",
@@ -160,12 +167,7 @@ def stored_paths(records: Sequence[Record], base: Path) -> list[str]:
         If two records share a path.
     """
     prefix = base.as_posix().rstrip("/") + "/"
-    names = [
-        # a name that is no UTF-8 is stored with its odd bytes spelt out
-        record.path.as_posix().removeprefix(prefix)
-        .encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        for record in records
-    ]  # fmt: skip
+    names = [stored_text(record.path.as_posix().removeprefix(prefix)) for record in records]
     twice, count = Counter(names).most_common(1)[0]
     if count > 1:
         raise ConfigError(
@@ -199,7 +201,7 @@ def _digest(*parts: str) -> bytes:
     return blake2b("\0".join(parts).encode("utf-8", "surrogateescape"), digest_size=8).digest()
 
 
-def _create(root: Path, path: Path, n_planned: int, columns: Sequence[str]) -> None:
+def _create(root: Path, path: Path, n_planned: int, columns: Sequence[str], base: Path) -> None:
     """Create an empty table."""
     require_group(root, *path.relative_to(root).parts)
     write_attributes(
@@ -208,6 +210,7 @@ def _create(root: Path, path: Path, n_planned: int, columns: Sequence[str]) -> N
         block_rows=schema.block_rows(n_planned),
         generators=["real"],
         metadata=list(columns),
+        root=stored_text(base.as_posix()),
     )
 
 
@@ -216,14 +219,14 @@ def _append(
 ) -> None:
     """Write rows behind the first ``start`` ones, then publish the new length."""
     group = open_group(path, "r+")
-    if list(columns) != group.attrs["metadata"]:
-        raise ConfigError(
-            f"new samples need the metadata columns of the store {group.attrs['metadata']}, "
-            f"got {list(columns)}; add or drop columns of the manifest."
-        )
     records = [record for _, record in new]
     generators = list(group.attrs["generators"])  # type: ignore[arg-type]
     generators += sorted({record.generator for record in records} - set(generators))
+    if len(generators) > MOST_GENERATORS:
+        raise ConfigError(
+            f"a dataset and split can have up to {MOST_GENERATORS} generators, got "
+            f"{len(generators)}; spread them over several datasets."
+        )
     codes = {name: code for code, name in enumerate(generators)}
     values: dict[str, NDArray[Any]] = {
         "path": np.array([name for name, _ in new], dtype=np.dtypes.StringDType()),
@@ -233,6 +236,8 @@ def _append(
     }
     for column in columns:
         values[schema.METADATA_PREFIX + column] = _column([r.metadata[column] for r in records])
+    for name in columns:
+        check_type(group, name, values[schema.METADATA_PREFIX + name])
     for name, column_values in values.items():
         _extend(group, name, column_values, start)
     sync_nodes(path, "**/*")
@@ -261,21 +266,3 @@ def _extend(group: zarr.Group, name: str, values: NDArray[Any], start: int) -> N
     assert isinstance(array, zarr.Array)
     array.resize((start + len(values),))
     array[start:] = values
-
-
-def _check_known(
-    table: SampleTable, known: Mapping[str, int], scanned: Mapping[str, Record]
-) -> None:
-    """Refuse a scan that calls a stored image something else."""
-    labels, generators = table.column("label"), table.column("generator")
-    for name, record in scanned.items():
-        if (row := known.get(name)) is None:
-            continue
-        stored = (int(labels[row]), table.generators[generators[row]])
-        if stored != (record.label, record.generator):
-            words = {REAL: "real", FAKE: "generated"}
-            raise ConfigError(
-                f"{name!r} is stored as {words[stored[0]]} of generator {stored[1]!r}, but this "
-                f"scan says {words[record.label]} of {record.generator!r}; correct the scan, or "
-                "extract into another dataset."
-            )

@@ -17,6 +17,8 @@ import re
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
+from featstore.errors import ConfigError
+
 FORMAT_VERSION = 1
 
 SAMPLES, FEATURES, COMMITS = "samples", "features", "commits"
@@ -25,6 +27,8 @@ PROJ = "proj"
 METADATA_PREFIX = "meta_"
 NO_PAIR = -1
 SAMPLE_ID_BYTES = 16
+LONGEST_FOLDER = 200
+"""Bytes; file systems end at 255."""
 
 
 class ArraySpec(NamedTuple):
@@ -95,12 +99,13 @@ def folder_name(name: str) -> str:
     Returns
     -------
     str
-        The name with everything but letters, digits and ``" ._+-"`` percent-encoded.
+        The name with everything but letters, digits and ``" ._+-"`` percent-encoded, byte by byte
+        where it is no Unicode.
 
     Raises
     ------
-    ValueError
-        If the name is empty.
+    ConfigError
+        If the name is empty, or longer than `LONGEST_FOLDER` bytes when encoded.
 
     Examples
     --------
@@ -108,8 +113,15 @@ def folder_name(name: str) -> str:
     ('SD 1.5%2F512', '%2E.')
     """
     if not name:
-        raise ValueError("a dataset, split, feature set or view needs a name, got ''; name it.")
-    return re.sub(r"^\.", "%2E", quote(name, safe=" ._+-"))
+        raise ConfigError("a dataset, split, feature set or view needs a name, got ''; name it.")
+    folder = re.sub(r"^\.", "%2E", quote(name, safe=" ._+-", errors="surrogateescape"))
+    if len(folder) > LONGEST_FOLDER:
+        raise ConfigError(
+            f"the name of a dataset, split, feature set or view must be shorter: at most "
+            f"{LONGEST_FOLDER} bytes percent-encoded, got {len(folder)} of {name[:40]!r}…; "
+            "rename it."
+        )
+    return folder
 
 
 def plain_name(folder: str) -> str:
@@ -130,7 +142,7 @@ def plain_name(folder: str) -> str:
     >>> plain_name(folder_name("a/b%c"))
     'a/b%c'
     """
-    return unquote(folder)
+    return unquote(folder, errors="surrogateescape")
 
 
 def array_spec(array: str) -> ArraySpec:

@@ -22,8 +22,9 @@ from featstore.errors import (
     StoreNotFoundError,
     unknown_name,
 )
-from featstore.feature_group import FeatureGroup, require_feature_group
+from featstore.feature_group import FeatureGroup
 from featstore.fingerprint import difference, fingerprint
+from featstore.group_arrays import require_feature_group
 from featstore.layers import Layer
 from featstore.samples import SampleTable
 from featstore.zarr_nodes import open_group, require_group, write_attributes
@@ -78,7 +79,12 @@ class Store:
         list of GroupKey
             Sorted.
         """
-        catalogue: Any = open_group(self.path).attrs[CATALOGUE_KEY]
+        catalogue: Any = open_group(self.path).attrs.get(CATALOGUE_KEY)
+        if catalogue is None:
+            raise SchemaError(
+                f"the store {str(self.path)!r} must have the attribute {CATALOGUE_KEY!r}, got "
+                "none; run 'featstore verify --rebuild'."
+            )
         return sorted(GroupKey(*key) for key in catalogue)
 
     def feature_sets(self) -> list[str]:
@@ -227,7 +233,7 @@ class Store:
             While held, no other process changes what the store is to hold. Extraction itself
             needs no lock: ranks own different blocks.
         """
-        with filelock.FileLock(self.path.with_name(f".{self.path.name}.lock")):
+        with _planning_lock(self.path):
             yield
 
     def register(
@@ -358,10 +364,23 @@ def open_store(path: str | Path, mode: Literal["r", "a"] = "r") -> Store:
     path = Path(path)
     if not (path / "zarr.json").exists():
         if mode == "a":
-            return create(path)
+            return _create_once(path)
         found = "a folder that holds none" if path.is_dir() else "nothing there"
         raise StoreNotFoundError(
             f"there must be a store at {str(path)!r}, got {found}; "
             "make one with 'featstore extract'."
         )
     return Store(path)
+
+
+def _planning_lock(path: Path) -> filelock.BaseFileLock:
+    """Return the lock of a store, which need not exist; it lies beside the store."""
+    path = path.absolute()
+    return filelock.FileLock(path.with_name(f".{path.name}.lock"))
+
+
+def _create_once(path: Path) -> Store:
+    """Create a store, unless another process was faster."""
+    path.absolute().parent.mkdir(parents=True, exist_ok=True)
+    with _planning_lock(path):
+        return Store(path) if (path / "zarr.json").exists() else create(path)

@@ -1,13 +1,17 @@
 """Creating the Zarr groups and arrays of a store, always in the same uncompressed layout."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 
+from featstore import schema
 from featstore.durable import sync_file, write_json
+from featstore.errors import SchemaError
 from featstore.schema import ArraySpec
 
 
@@ -59,8 +63,14 @@ def require_group(root: Path, *parts: str) -> zarr.Group:
     -------
     zarr.Group
         Open for writing.
+
+    Raises
+    ------
+    SchemaError
+        If one of them is damaged.
     """
-    return zarr.open_group(root, mode="r+", zarr_format=3).require_group("/".join(parts))
+    with _group_expected(root.joinpath(*parts)):
+        return zarr.open_group(root, mode="r+", zarr_format=3).require_group("/".join(parts))
 
 
 def open_group(path: Path, mode: Any = "r") -> zarr.Group:
@@ -77,8 +87,15 @@ def open_group(path: Path, mode: Any = "r") -> zarr.Group:
     -------
     zarr.Group
         The group; its attributes are read with it.
+
+    Raises
+    ------
+    SchemaError
+        If there is none, or its ``zarr.json`` is damaged or an array's; the message says what
+        to do.
     """
-    return zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
+    with _group_expected(path):
+        return zarr.open_group(path, mode=mode, zarr_format=3, use_consolidated=False)
 
 
 def write_attributes(path: Path, **values: Any) -> None:
@@ -114,3 +131,39 @@ def sync_nodes(path: Path, pattern: str) -> None:
     files = [file for file in path.glob(pattern) if file.is_file()]
     for node in [*files, *{file.parent for file in files}]:
         sync_file(node)
+
+
+@contextmanager
+def _group_expected(path: Path) -> Iterator[None]:
+    """Turn what zarr raises for metadata that is absent or damaged into one sentence."""
+    try:
+        yield
+    except (FileNotFoundError, ValueError, TypeError, AttributeError) as err:
+        raise SchemaError(
+            f"{str(path / 'zarr.json')!r} must describe a Zarr v3 group, got {_found(path, err)}; "
+            f"{_remedy(path)}."
+        ) from err
+
+
+def _found(path: Path, err: Exception) -> str:
+    """Say what is there instead of a group."""
+    if isinstance(err, zarr.errors.ContainsArrayError):
+        return "an array"
+    if not (path / "zarr.json").exists():
+        return "no such file"
+    return f"a damaged file ({err})"
+
+
+def _remedy(path: Path) -> str:
+    """Say how to get on without the metadata of a group."""
+    if (path / schema.SAMPLES).is_dir():
+        return (
+            "put the file of a new store (featstore.create) in its place and run "
+            "'featstore verify --rebuild'"
+        )
+    if schema.FEATURES in path.parts[-5:-4]:
+        return (
+            "restore it from a copy, or remove what is left of the folder, run "
+            "'featstore verify --rebuild' and extract again"
+        )
+    return "open the folder of a store, or restore the file from a copy"

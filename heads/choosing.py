@@ -74,19 +74,16 @@ def choose(
     Raises
     ------
     ConfigError
-        If no dataset has real and fake validation rows.
+        If no dataset has real and fake validation rows, or no head has finite scores: a head whose
+        training diverged is listed with its ``problem`` and never chosen.
     """
     if "val" not in data:
         nothing = "no validation rows: no threshold and no hyper-parameter was chosen"
         return Choice(heads[0], dict(HALF), [HALF_SENTENCE, nothing])
-    frames = score_many(heads, data["val"], max_memory=config.max_memory)
+    frames = score_many(heads, data["val"], max_memory=config.max_memory, finite=False)
+    problems = [_problem(head, frame) for head, frame in zip(heads, frames, strict=True)]
     quality = [head_quality(frame, config.select_by) for frame in frames]
-    if np.isnan(quality).any():
-        raise ConfigError(
-            f"choosing by {config.select_by!r} needs real and fake validation rows in one dataset, "
-            f"got {row_counts(data['val'])}; name other rows."
-        )
-    best = int(np.argmax(quality))
+    best = _best(config, quality, problems, data["val"])
     kept = frames[best]
     threshold = best_threshold(kept["score"].to_numpy(), kept["label"].to_numpy())
     rows = f"{len(kept)} validation rows ({_in_words(config.val)})"
@@ -100,17 +97,42 @@ def choose(
     if len(heads) == 1:
         return Choice(heads[0], {**HALF, "val": threshold}, sentences, kept)
     sentences.append(
-        f"hyper-parameters {dict(points[best])}: best of {len(heads)} by {config.select_by}, mean "
-        f"over datasets ({quality[best]:.4f}), on the same rows"
+        f"hyper-parameters {dict(points[best])}: best of {problems.count('')} by "
+        f"{config.select_by}, mean over datasets ({quality[best]:.4f}), on the same rows"
     )
     grid = pd.DataFrame(points)
     grid[f"val_{config.select_by}"] = quality
     grid["chosen"] = np.arange(len(heads)) == best
+    grid["problem"] = problems
     if config.selection == "oracle":
-        tested = score_many(heads, data["test"], max_memory=config.max_memory)
+        tested = score_many(heads, data["test"], max_memory=config.max_memory, finite=False)
         name = f"{ORACLE}_test_{config.select_by}"
         grid[name] = [head_quality(frame, config.select_by) for frame in tested]
     return Choice(heads[best], {**HALF, "val": threshold}, sentences, kept, grid)
+
+
+def _best(
+    config: TrainConfig, quality: Sequence[float], problems: Sequence[str], val: "xr.Dataset"
+) -> int:
+    """Return the first of the best heads among those without a problem."""
+    if all(problems):
+        raise ConfigError(
+            f"a head must have finite scores to be chosen, got {config.head.name!r} whose "
+            f"{problems[0]}; lower its learning rate or standardise the features."
+        )
+    if any(np.isnan(q) and not problem for q, problem in zip(quality, problems, strict=True)):
+        raise ConfigError(
+            f"choosing by {config.select_by!r} needs real and fake validation rows in one dataset, "
+            f"got {row_counts(val)}; name other rows."
+        )
+    return int(np.nanargmax(quality))
+
+
+def _problem(head: Any, scores: pd.DataFrame) -> str:
+    """Return why a head cannot be chosen; empty if it can."""
+    if not np.isfinite(head.coef_).all():
+        return "weights are not finite: its training diverged"
+    return "" if np.isfinite(scores["score"]).all() else "scores are not finite"
 
 
 def head_quality(scores: pd.DataFrame, name: str) -> float:
@@ -126,8 +148,11 @@ def head_quality(scores: pd.DataFrame, name: str) -> float:
     Returns
     -------
     float
-        The unweighted mean over the datasets in which it is defined; NaN if there is none.
+        The unweighted mean over the datasets in which it is defined; NaN if there is none, or if a
+        score is not finite.
     """
+    if not np.isfinite(scores["score"]).all():
+        return float("nan")
     table = metric_table(scores, HALF, by=("dataset",), n_resamples=0)
     return float(table.iloc[-1][name])
 

@@ -3,6 +3,7 @@
 Every step is the one that users run on their own images; only the images are made here.
 """
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,10 @@ HEADS: dict[str, tuple[HeadConfig, dict[str, list[Any]]]] = {
 }
 """Heads of the demo with the grids that are searched on validation photographs."""
 
+CAVEAT = """
+The test tiles come from only six photographs and resemble each other within one, so these intervals
+over tiles are too narrow."""
+
 NEXT = """
 Next, on your own images in <folder>/<split>/<dataset>/{{0_real,1_fake}}:
   featstore extract <folder> --store my.zarr --backbone open_clip:ViT-L-14-quickgelu/openai
@@ -39,7 +44,8 @@ def run_demo(folder: Path, progress: Callable[[int, int], None]) -> str:
     Parameters
     ----------
     folder
-        Where images, store and results go; what is there from an earlier demo is used again.
+        Where images, store and results go; images and features of an earlier demo are used again,
+        its results are replaced.
     progress
         Called with steps done and steps to do.
 
@@ -55,6 +61,8 @@ def run_demo(folder: Path, progress: Callable[[int, int], None]) -> str:
     progress(1, n_steps)
     summary = extract(ExtractConfig(str(images), str(store), f"residual:{TILE}", "residual"))
     progress(2, n_steps)
+    if (runs := folder / "runs").exists():
+        shutil.rmtree(runs)  # of an earlier demo
     lines = [
         f"{summary.n_extracted + summary.n_present:,} images, features in {store} "
         "(backbone 'residual': weight-free filter statistics, no trained network)",
@@ -67,11 +75,10 @@ def run_demo(folder: Path, progress: Callable[[int, int], None]) -> str:
             train=RowsConfig("train"),
             val=RowsConfig("val"),
             test=RowsConfig("test"),
-            output=str(folder / "runs" / name),
-            overwrite=True,
+            output=str(runs / name),
         )
         result = run_transfer(config)
         lines += ["", f"{name}, trained on the generator of the row: AUROC on test photographs"]
         lines += [result.text()]
         progress(3 + number, n_steps)
-    return "\n".join([*lines, NEXT.format(folder=folder)])
+    return "\n".join([*lines, CAVEAT, NEXT.format(folder=folder)])

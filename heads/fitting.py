@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from featstore.batches import iter_batches
-from heads.passes import Batches, Pass, train
+from featstore.errors import ConfigError
+from heads.origins import origin_of, require_same_features
+from heads.passes import Batches, Floats, Pass, train
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -27,24 +29,17 @@ class StoreBatches:
         A selection of the store.
     max_memory
         Bytes, or text such as ``"2GB"``, that reading may take.
-    target
-        Coordinate to be predicted.
     classes
-        The sorted values of the target; found in it if absent.
+        The sorted labels that exist; found in the rows if absent.
     """
 
     def __init__(
-        self,
-        ds: "xr.Dataset",
-        max_memory: int | str = "2GB",
-        *,
-        target: str = "label",
-        classes: Any = None,
+        self, ds: "xr.Dataset", max_memory: int | str = "2GB", *, classes: Any = None
     ) -> None:
-        labels = np.asarray(ds[target].values)
+        labels = np.asarray(ds["label"].values)
         self.classes = np.unique(labels) if classes is None else np.asarray(classes)
         if unknown := set(labels.tolist()) - set(self.classes.tolist()):
-            raise ValueError(
+            raise ConfigError(
                 f"validation rows must have labels seen in training {self.classes.tolist()}, "
                 f"got {sorted(unknown)} too; select matching rows."
             )
@@ -66,6 +61,11 @@ class StoreBatches:
         tuple
             ``X`` float32 (n, n_features), layers one behind the other, and ``y``, indices into
             `classes`.
+
+        Raises
+        ------
+        ConfigError
+            If a feature is not finite; the message names its image.
         """
         shuffle = reading.seed is not None
         rows = iter_batches(
@@ -76,7 +76,9 @@ class StoreBatches:
             max_memory=self._max_memory,
         )
         for batch in rows:
-            yield batch.X.reshape(len(batch.X), -1), self._y[batch.index]
+            X = batch.X.reshape(len(batch.X), -1)
+            _require_finite(X, batch.index, self._ds)
+            yield X, self._y[batch.index]
 
 
 def fit(
@@ -109,12 +111,22 @@ def fit(
 
     Raises
     ------
-    ValueError
-        If the rows hold only one class.
+    TypeError
+        If the head is not one of this package, or the rows are not a dataset.
+    ConfigError
+        If there are no rows or rows of one class only, a feature is not finite, or validation rows
+        are among those to learn from or are meant for reporting.
+    FingerprintError
+        If the validation rows have features of another origin, or other layers.
 
     Notes
     -----
-    Equal to ``head.fit(X, y)`` on the same rows in memory: the same code is fed by another reader.
+    The same code as ``head.fit(X, y)`` is fed by another reader. The two are equal, up to rounding,
+    for heads that read rows in stored order; heads that shuffle see the same order only when
+    `max_memory` holds all rows in one window.
+
+    The head knows where its features came from: ``origin_`` has the store, feature set, view,
+    fingerprint and layers, is saved with it, and is compared when rows are scored.
 
     Examples
     --------
@@ -151,7 +163,89 @@ def fit_many(
     list of estimators
         The heads themselves, fitted; each equal to its single fit.
     """
+    members: list[Any] = _checked_heads(heads)
+    _check_rows(ds, "rows to learn from")
     source = StoreBatches(ds, max_memory)
-    validation = None if val is None else StoreBatches(val, max_memory, classes=source.classes)
-    train(list(heads), source, validation, progress=progress)
+    if len(source.classes) == 1:
+        raise ConfigError(
+            f"rows to learn from must be of two classes, got one class only: label "
+            f"{source.classes[0]!s}; select real and fake images."
+        )
+    validation = None
+    if val is not None:
+        _check_validation(val, ds)
+        validation = StoreBatches(val, max_memory, classes=source.classes)
+        if any(getattr(head, "selects_on_validation", False) for head in members):
+            _require_both_classes(val)
+    train(members, source, validation, progress=progress)
+    origin = origin_of(ds)
+    for head in members:
+        vars(head).pop("origin_", None)
+        if origin is not None:
+            head.origin_ = dict(origin)
     return list(heads)
+
+
+def _checked_heads(heads: Sequence[Any]) -> list[Any]:
+    """Return the heads if they are."""
+    for head in heads:
+        if isinstance(head, type) or not hasattr(head, "trainers"):
+            name = head.__name__ if isinstance(head, type) else type(head).__name__
+            kind = "the class " if isinstance(head, type) else ""
+            raise TypeError(
+                f"heads must be instances of heads of this package, got {kind}{name}; "
+                "'heads.HEADS' lists them."
+            )
+    return list(heads)
+
+
+def _check_rows(ds: Any, what: str) -> None:
+    """Refuse what is no selection, or an empty one."""
+    import xarray as xr
+
+    if not isinstance(ds, xr.Dataset):
+        raise TypeError(
+            f"{what} must be an xarray Dataset, as from 'store.select', got {type(ds).__name__}; "
+            "arrays are for 'head.fit(X, y)'."
+        )
+    if "label" not in ds.coords or "sample" not in ds.sizes:
+        raise ConfigError(
+            f"{what} must have the coordinate 'label' along 'sample', got "
+            f"{sorted(map(str, ds.coords))}; select from a store, or assign labels."
+        )
+    if not ds.sizes["sample"]:
+        raise ConfigError(f"{what} must be at least one, got an empty selection; select more.")
+
+
+def _check_validation(val: Any, ds: "xr.Dataset") -> None:
+    """Refuse validation rows of other features, for reporting, or learned from."""
+    from heads.evaluation.roles import require_disjoint, require_selection_split
+
+    _check_rows(val, "validation rows")
+    require_same_features(origin_of(ds), val, "validation rows")
+    if "split" in val.coords and "splits" in val.attrs:
+        require_selection_split(val, what="what a head keeps")
+    require_disjoint(val, ds, "train")
+
+
+def _require_both_classes(val: "xr.Dataset") -> None:
+    """Refuse validation rows that rank nothing."""
+    if len(found := np.unique(val["label"].values)) < 2:
+        raise ConfigError(
+            f"validation rows must hold both classes for heads that select on them, got only label "
+            f"{found[0]!s}; choose other rows or selection='last'."
+        )
+
+
+def _require_finite(X: Floats, index: Any, ds: "xr.Dataset") -> None:
+    """Refuse features that are not numbers, and name the first image that has them."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(X.sum()):
+            return
+    rows = np.sort(index[~np.isfinite(X).all(axis=1)])
+    if len(rows):
+        path = f" ({str(ds['path'][rows[0]].values)!r})" if "path" in ds.coords else ""
+        raise ConfigError(
+            f"features must be finite, got {len(rows)} rows in a batch that are not, first row "
+            f"{rows[0]}{path}; extract them again in a higher precision, or leave them out."
+        )

@@ -71,7 +71,8 @@ class HSICProbe(TransformerMixin, LinearBinaryHead):  # type: ignore[misc]
     random_state
         Seed >= 0 of the initial weights and of the order of the rows.
     device
-        Where to train: a torch device, or ``"auto"`` for the GPU if there is one.
+        Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:<n>"``, or ``"auto"`` for the GPU if there is
+        one.
 
     Attributes
     ----------
@@ -135,6 +136,9 @@ class HSICProbe(TransformerMixin, LinearBinaryHead):  # type: ignore[misc]
         "device": [str],
     }
 
+    history_names: ClassVar[tuple[str, ...]] = ("loss", "bce", "hsic_x", "hsic_y", "val_ap")
+    """Names of the columns of ``history_``."""
+
     encoder_weight_: NDArray[np.float32]
     encoder_bias_: NDArray[np.float32]
     classifier_weight_: NDArray[np.float32]
@@ -171,6 +175,11 @@ class HSICProbe(TransformerMixin, LinearBinaryHead):  # type: ignore[misc]
         self.selection = selection
         self.random_state = random_state
         self.device = device
+
+    @property
+    def selects_on_validation(self) -> bool:
+        """Whether training scores validation rows, which then need both classes."""
+        return self.selection == "validation"
 
     @classmethod
     def trainers(cls, heads: Sequence[Self], source: BatchSource) -> list[Trainer]:
@@ -235,7 +244,7 @@ class HSICProbe(TransformerMixin, LinearBinaryHead):  # type: ignore[misc]
         ------
         ValueError
             If an attribute is missing, has the wrong shape or type, or is not finite, or if the
-            encoder and the classifier do not fold to `coef_`.
+            encoder and the classifier do not fold to `coef_` and `intercept_`.
         """
         super().check_learned()
         h = self.n_components
@@ -246,8 +255,14 @@ class HSICProbe(TransformerMixin, LinearBinaryHead):  # type: ignore[misc]
             "classifier_bias_": (1,),
         }
         for name, shape in shapes.items():
-            if (got := np.asarray(getattr(self, name, None)).shape) != shape:
-                raise ValueError(f"'{name}' must be an array of shape {shape}, got shape {got}.")
+            self._check_array(name, shape)
         fold = self.classifier_weight_ @ self.encoder_weight_
         if not np.allclose(fold, self.coef_, rtol=FOLD, atol=FOLD * np.abs(self.coef_).max()):
             raise ValueError("'coef_' must be 'classifier_weight_' @ 'encoder_weight_'; it is not.")
+        terms = np.append(self.classifier_weight_ * self.encoder_bias_, self.classifier_bias_)
+        rounding = FOLD * np.abs(terms).sum()  # the terms may nearly cancel
+        if not np.allclose(terms.sum(), self.intercept_, rtol=FOLD, atol=rounding):
+            raise ValueError(
+                "'intercept_' must be 'classifier_weight_' @ 'encoder_bias_' + 'classifier_bias_'; "
+                "it is not."
+            )

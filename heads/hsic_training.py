@@ -5,6 +5,7 @@ serves all of them, and takes the batch's input kernel from the cache that all t
 The estimator with its parameters is `heads.hsic_probe.HSICProbe`. This module imports torch.
 """
 
+import re
 import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,6 +29,10 @@ MIN_ROWS = 4
 """Batches with fewer rows have no HSIC term; they still have a cross-entropy."""
 
 
+DEVICES = re.compile(r"cpu|cuda(:(?P<number>[0-9]+))?")
+"""Names of devices, besides ``"auto"``."""
+
+
 class Kept(NamedTuple):
     """The weights of one member after one epoch, for inputs as the trainer scales them."""
 
@@ -41,8 +46,9 @@ class Kept(NamedTuple):
 def linear_init(n_in: int, n_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return weight (n_out, n_in) and bias (n_out,) as `torch.nn.Linear` draws them."""
     bound = n_in**-0.5
-    weight = torch.empty(n_out, n_in).uniform_(-bound, bound, generator=generator)
-    return weight, torch.empty(n_out).uniform_(-bound, bound, generator=generator)
+    weight, bias = (torch.empty(shape, dtype=torch.float32) for shape in ((n_out, n_in), n_out))
+    weight.uniform_(-bound, bound, generator=generator)
+    return weight, bias.uniform_(-bound, bound, generator=generator)
 
 
 class HSICTrainer:
@@ -72,7 +78,7 @@ class HSICTrainer:
         self._weights = torch.stack((self._vector("lambda_x"), -self._vector("lambda_y")), dim=1)
         self._init_weights(source.n_features)
         self._epoch = 0
-        self._totals = torch.zeros(len(members), 3, device=self._device)
+        self._totals = torch.zeros(len(members), 3, dtype=torch.float32, device=self._device)
         self._n_rows = 0
         self._history: list[Floats] = []
         self._best = np.full(len(members), -np.inf)
@@ -86,7 +92,7 @@ class HSICTrainer:
     def _vector(self, parameter: str) -> Tensor:
         """Return one parameter of all members as float32 (k,)."""
         values = [float(getattr(member, parameter)) for member in self.members]
-        return torch.tensor(values, device=self._device)
+        return torch.tensor(values, dtype=torch.float32, device=self._device)
 
     def _init_weights(self, n_features: int) -> None:
         """Draw one initial head and give it to all members."""
@@ -237,8 +243,17 @@ class HSICTrainer:
 
 def _device(name: str) -> torch.device:
     """Return the device of that name; ``"auto"`` is the first GPU if there is one."""
+    n_gpus = torch.cuda.device_count()
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if n_gpus else "cpu"
+    found = DEVICES.fullmatch(name)
+    if found is None:
+        raise ValueError(f"'device' must be 'auto', 'cpu', 'cuda' or 'cuda:<n>', got {name!r}.")
+    if name != "cpu" and int(found["number"] or 0) >= n_gpus:
+        raise ValueError(
+            f"'device' must be there, got {name!r}, but torch sees {n_gpus} GPUs; choose 'auto' or "
+            "'cpu'."
+        )
     return torch.device(name)
 
 

@@ -43,6 +43,11 @@ class LinearBinaryHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     classes_: NDArray[Any]
     n_features_in_: int
 
+    @property
+    def selects_on_validation(self) -> bool:
+        """Whether training scores validation rows, which then need both classes."""
+        return False
+
     @classmethod
     def trainers(cls, heads: Sequence[Self], source: BatchSource) -> list[Trainer]:
         """Return what trains the heads on the source; see `heads.passes.train`.
@@ -85,6 +90,7 @@ class LinearBinaryHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self._validate_params()
         features, labels = validate_data(self, X, y, dtype=DTYPES, ensure_min_samples=2)
         check_classification_targets(labels)
+        self.__dict__.pop("origin_", None)  # of an earlier training from a store
         train([self], ArrayBatches(features, labels))
         return self
 
@@ -120,18 +126,25 @@ class LinearBinaryHead(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If an attribute is missing, has the wrong shape or type, or is not finite.
+            If an attribute is missing, has the wrong shape or type, or is not finite, or the
+            classes are not sorted.
         """
         if not isinstance(n_features := getattr(self, "n_features_in_", None), int):
             raise ValueError(f"'n_features_in_' must be an int, got {n_features!r}.")
         shapes = {"coef_": (1, n_features), "intercept_": (1,), "classes_": (2,)}
         for name, shape in shapes.items():
-            value = getattr(self, name, None)
-            if not isinstance(value, np.ndarray) or value.shape != shape:
-                got = f"shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
-                raise ValueError(f"'{name}' must be an array of shape {shape}, got {got}.")
-            if name != "classes_" and not (value.dtype.kind == "f" and np.isfinite(value).all()):
-                raise ValueError(f"'{name}' must hold finite numbers, got {value.dtype} {value!r}.")
+            self._check_array(name, shape)
+        if (found := self.classes_.tolist()) != np.unique(self.classes_).tolist():
+            raise ValueError(f"'classes_' must be two sorted labels, got {found}.")
+
+    def _check_array(self, name: str, shape: tuple[int, ...]) -> None:
+        """Check one learned array; all but the classes are finite numbers."""
+        value = getattr(self, name, None)
+        if not isinstance(value, np.ndarray) or value.shape != shape:
+            got = f"shape {value.shape}" if isinstance(value, np.ndarray) else repr(value)
+            raise ValueError(f"'{name}' must be an array of shape {shape}, got {got}.")
+        if name != "classes_" and not (value.dtype.kind == "f" and np.isfinite(value).all()):
+            raise ValueError(f"'{name}' must hold finite numbers, got {value.dtype} {value!r}.")
 
     def decision_function(self, X: ArrayLike) -> Floats:
         """Return the logit of the second class.

@@ -7,7 +7,7 @@ matrix) they put into ``shared``, where the next head finds it. `ArrayBatches` f
 store's counterpart is in `heads.fitting`. Estimators never see anything but NumPy arrays.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -144,6 +144,7 @@ def train(
     Notes
     -----
     Cost: the number of *distinct* passes, not the number of heads, decides how often data are read.
+    A head that is ahead of the others, as it needs no statistics first, waits for them.
     """
     kinds = list(dict.fromkeys(type(head) for head in heads))
     trainers: list[Trainer] = []
@@ -151,7 +152,8 @@ def train(
         trainers += kind.trainers([head for head in heads if type(head) is kind], source)
     reading_number = 0
     while wanted := _group_by_pass(trainers):
-        for reading, members in wanted.items():
+        for reading in _due(wanted):
+            members = wanted[reading]
             reading_number += 1
             n_read = 0
             for X, y in source.batches(reading):
@@ -173,6 +175,21 @@ def _group_by_pass(trainers: Sequence[Trainer]) -> dict[Pass, list[Trainer]]:
         if (reading := trainer.next_pass()) is not None:
             wanted.setdefault(reading, []).append(trainer)
     return wanted
+
+
+def _due(wanted: Iterable[Pass]) -> list[Pass]:
+    """Choose the passes to read now: those that no trainer lagging behind will want later.
+
+    Passes in stored order (statistics) come before the epochs that follow them, and of one
+    sequence of epochs the first comes first.
+    """
+    readings = list(wanted)
+    if stored := [reading for reading in readings if reading.seed is None]:
+        return stored
+    first: dict[tuple[int, int | None], Pass] = {}
+    for reading in sorted(readings, key=lambda reading: reading.epoch):
+        first.setdefault((reading.batch_size, reading.seed), reading)
+    return list(first.values())
 
 
 def _close(trainers: Sequence[Trainer], validation: BatchSource | None) -> None:

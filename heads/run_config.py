@@ -3,14 +3,19 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import product
+from math import isfinite
 from typing import Any, get_type_hints
 
 from featstore.errors import ConfigError, unknown_name
+from featstore.layouts import FAKE, REAL
 from featstore.typed_values import Key, convert
 from heads.evaluation.thresholds import Selection
 
 Names = str | list[str] | None
 """A name, a glob, a list of them, or nothing for all."""
+
+MIN_RESAMPLES = 100
+"""Fewer say nothing about quantiles of 2.5 %."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +86,7 @@ class TrainConfig:
     max_memory
         Limit of the reader.
     bootstrap
-        Number of resamples behind each interval.
+        Number of resamples behind each interval, at least 100; 0 leaves the intervals out.
     tensorboard
         Whether event files are written.
     overwrite
@@ -141,6 +146,38 @@ class EvalConfig:
     bootstrap: int = 1000
     tensorboard: bool = False
     overwrite: bool = False
+
+
+def check_settings(config: TrainConfig | EvalConfig) -> None:
+    """Find mistakes in numbers before any work is done.
+
+    Parameters
+    ----------
+    config
+        What is asked for.
+
+    Raises
+    ------
+    ConfigError
+        If the seed, the number of resamples or the memory limit is not legal.
+    """
+    from dask.utils import parse_bytes
+
+    if config.seed < 0:
+        raise ConfigError(f"'seed' must be 0 or more, got {config.seed}.")
+    if config.bootstrap != 0 and config.bootstrap < MIN_RESAMPLES:
+        raise ConfigError(
+            f"'bootstrap' must be at least {MIN_RESAMPLES} resamples, or 0 for no intervals, got "
+            f"{config.bootstrap}."
+        )
+    try:
+        n_bytes = parse_bytes(config.max_memory)
+    except ValueError as err:
+        raise ConfigError(
+            f"'max_memory' must be a size such as '2GB' or '500MB', got {config.max_memory!r}."
+        ) from err
+    if n_bytes <= 0:
+        raise ConfigError(f"'max_memory' must be more than nothing, got {config.max_memory!r}.")
 
 
 def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -210,7 +247,22 @@ def make_heads(head: HeadConfig, points: Sequence[Mapping[str, Any]], seed: int)
             estimator._validate_params()
         except ValueError as err:
             raise ConfigError(f"'head.params' or 'grid': {err}") from err
+        if isinstance(weights := getattr(estimator, "class_weight", None), Mapping):
+            _check_class_weight(weights)
     return made
+
+
+def _check_class_weight(weights: Mapping[Any, Any]) -> None:
+    """Refuse weights of classes that no image has, or that are no weights."""
+    if set(weights) != {REAL, FAKE}:
+        raise ConfigError(
+            f"'class_weight' must have the keys {REAL} (real) and {FAKE} (fake), got "
+            f"{list(weights)!r}; name both."
+        )
+    for label, weight in weights.items():
+        is_number = isinstance(weight, (int, float)) and not isinstance(weight, bool)
+        if not (is_number and isfinite(weight) and weight > 0):
+            raise ConfigError(f"'class_weight' of {label} must be a number > 0, got {weight!r}.")
 
 
 def _typed(kind: Any, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,17 +8,23 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import featstore
 from featstore.config import to_mapping
-from featstore.errors import ConfigError, FingerprintError, unknown_name
+from featstore.errors import ConfigError, FeatstoreError, SchemaError, unknown_name
 from heads.choosing import HALF, Choice, choose
 from heads.evaluation.events import require_tensorboard
 from heads.evaluation.metrics import columns
-from heads.evaluation.roles import require_disjoint, require_selection_split, row_counts
+from heads.evaluation.roles import (
+    require_disjoint,
+    require_selection_split,
+    row_counts,
+    splits_of,
+    trained_on,
+)
 from heads.evaluation.runs import (
+    TRAINED_ON,
     Run,
     environment,
     read_run,
@@ -28,16 +34,19 @@ from heads.evaluation.runs import (
 from heads.evaluation.scoring import score_many
 from heads.evaluation.tables import metric_table
 from heads.fitting import fit_many
+from heads.origins import require_same_features
 from heads.run_config import (
     EvalConfig,
     HeadConfig,
     RowsConfig,
     TrainConfig,
+    check_settings,
     grid_points,
     make_heads,
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
     import xarray as xr
 
 __all__ = ["EvalConfig", "HeadConfig", "RowsConfig", "TrainConfig", "run_eval", "run_train"]
@@ -63,7 +72,8 @@ def run_train(config: TrainConfig, *, progress: Progress | None = None) -> Run:
     Raises
     ------
     ConfigError
-        If the configuration is illegal, or rows that are reported were trained or chosen on.
+        If the configuration is illegal, rows that are reported were trained or chosen on, or the
+        head cannot be trained on these rows.
     StoreExistsError
         If the output folder exists and may not be replaced.
 
@@ -84,9 +94,16 @@ def run_train(config: TrainConfig, *, progress: Progress | None = None) -> Run:
         )
     data = _select_roles(config)
     report = None if progress is None else _per_pass(progress, data["train"].sizes["sample"])
-    fit_many(heads, data["train"], data.get("val"), max_memory=config.max_memory, progress=report)
+    try:
+        fit_many(
+            heads, data["train"], data.get("val"), max_memory=config.max_memory, progress=report
+        )
+    except FeatstoreError:
+        raise
+    except ValueError as err:
+        raise ConfigError(f"head {config.head.name!r}: {err}") from err
     choice = choose(config, heads, points, data)
-    return _report(config, choice, data, clock)
+    return _report(config, choice, data, clock, trained_on(data))
 
 
 def run_eval(config: EvalConfig, *, progress: Progress | None = None) -> Run:
@@ -109,7 +126,8 @@ def run_eval(config: EvalConfig, *, progress: Progress | None = None) -> Run:
     FingerprintError
         If the head was trained on other features than those selected.
     ConfigError
-        If the configuration is illegal, or the rows were trained or chosen on.
+        If the configuration is illegal, or the rows were trained or chosen on, whatever store they
+        are in now.
     """
     clock = _Clock()
     _check_output(config)
@@ -118,16 +136,19 @@ def run_eval(config: EvalConfig, *, progress: Progress | None = None) -> Run:
         raise ConfigError(
             f"'run' must be the folder of a training, got {config.run!r}, which is not."
         )
-    origin = trained.head.origin_
+    if trained.trained_on is None:
+        raise SchemaError(
+            f"the folder of a training must hold {TRAINED_ON!r}, got {config.run!r} without it; "
+            "train again."
+        )
+    origin = trained.record["store"]
     store = featstore.open(config.store or origin["path"])
     features, view = config.features or origin["features"], config.view or origin["view"]
-    _check_fingerprint(store, features, config.run, origin)
     data = {"test": _select(store, config.test, features, view, origin["layers"])}
-    if store.path == Path(origin["path"]):
-        for role in ("train", "val"):
-            if rows := trained.config[role]:
-                chosen_on = _select(store, RowsConfig(**rows), origin["features"], origin["view"])
-                require_disjoint(data["test"], chosen_on, role)
+    _require_one_split(data["test"])
+    require_same_features(trained.head.origin_, data["test"], "rows to be scored")
+    for role, known in trained.trained_on.groupby("role"):
+        require_disjoint(data["test"], known, str(role))
     choice = Choice(
         trained.head,
         dict(trained.record["thresholds"]),
@@ -152,7 +173,8 @@ class _Clock:
 
 
 def _check_output(config: TrainConfig | EvalConfig) -> None:
-    """Find out before the work that its result could not be written."""
+    """Find out before the work that it is not legal, or its result could not be written."""
+    check_settings(config)
     require_free(config.output, config.overwrite)
     if config.tensorboard:
         require_tensorboard()
@@ -181,25 +203,18 @@ def _select_roles(config: TrainConfig) -> dict[str, "xr.Dataset"]:
     require_selection_split(data["train"], what="the weights of a head")
     if "val" in data:
         require_selection_split(data["val"], what="thresholds and hyper-parameters")
-        require_disjoint(data["val"], data["train"], "train")
+    _require_one_split(data["test"])
     for role in [role for role in data if role != "test"]:
         require_disjoint(data["test"], data[role], role)
     return data
 
 
-def _check_fingerprint(
-    store: featstore.Store, features: str, run: str, origin: Mapping[str, Any]
-) -> None:
-    """Refuse features of another origin than those a head was trained on."""
-    if features not in (known := store.feature_sets()):
-        raise ConfigError(unknown_name("feature set", features, known))
-    found = store.description(features)["fingerprint"]
-    if found != origin["fingerprint"]:
-        raise FingerprintError(
-            f"a head must be evaluated on the features it was trained on: run {run!r} has "
-            f"{origin['features']!r} of {origin['path']!r} ({origin['fingerprint'][:12]}), the "
-            f"store {str(store.path)!r} has {features!r} ({found[:12]}); extract with the same "
-            "settings, or train again."
+def _require_one_split(rows: "xr.Dataset") -> None:
+    """Refuse to report rows of several splits as one number."""
+    if len(found := splits_of(rows)) != 1:
+        raise ConfigError(
+            f"reported rows must be of one split, got {found}; name one in 'test.split', and "
+            "make a run for each."
         )
 
 
@@ -208,6 +223,7 @@ def _report(
     choice: Choice,
     data: Mapping[str, "xr.Dataset"],
     clock: _Clock,
+    known: "pd.DataFrame | None" = None,
 ) -> Run:
     """Score the reported rows, make the table, write the folder."""
     scores = score_many([choice.head], data["test"], max_memory=config.max_memory)[0]
@@ -234,6 +250,6 @@ def _report(
         **environment(),
     }
     written = to_mapping(replace(config, overwrite=False))
-    run = Run(written, choice.head, scores, table, record, choice.validation, choice.grid)
+    run = Run(written, choice.head, scores, table, record, choice.validation, choice.grid, known)
     write_run(run, config.output, overwrite=config.overwrite, tensorboard=config.tensorboard)
     return run

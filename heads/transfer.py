@@ -10,7 +10,7 @@ import pandas as pd
 import featstore
 from featstore.display import table_text
 from featstore.subset import match
-from heads.evaluation.runs import Run
+from heads.evaluation.runs import Run, require_free
 from heads.evaluation.tables import cell
 from heads.evaluation.transfer import (
     metric_of,
@@ -18,7 +18,7 @@ from heads.evaluation.transfer import (
     transfer_markdown,
     transfer_matrix,
 )
-from heads.run_config import RowsConfig, TrainConfig
+from heads.run_config import TrainConfig, check_settings
 from heads.training import run_train
 
 
@@ -73,10 +73,17 @@ def run_transfer(
     Transfer
         The table of ``select_by``. ``config.output`` holds it as ``transfer.csv``, ``transfer.md``
         and ``transfer.png``, with a run folder for every training dataset.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is illegal; see also `heads.training.run_train`.
+    StoreExistsError
+        If the output folder exists and may not be replaced.
     """
-    store = featstore.open(config.store)
-    known = [key.dataset for key in store.groups() if key.split in _splits(config.train)]
-    datasets = match("dataset", config.train.dataset, sorted(known))
+    check_settings(config)
+    require_free(config.output, config.overwrite)
+    datasets = _datasets(config)
     output = Path(config.output)
     runs = {}
     for number, dataset in enumerate(datasets):
@@ -102,5 +109,12 @@ def run_transfer(
     return Transfer(table, runs)
 
 
-def _splits(rows: RowsConfig) -> list[str]:
-    return [rows.split] if isinstance(rows.split, str) else list(rows.split)
+def _datasets(config: TrainConfig) -> list[str]:
+    """Return the names of the datasets to train on."""
+    wanted = config.features
+    keys = [k for k in featstore.open(config.store).groups() if wanted in (None, k.features)]
+    match("view", config.view, [key.view for key in keys])
+    keys = [key for key in keys if key.view == config.view]
+    splits = match("split", config.train.split, [key.split for key in keys])
+    known = {key.dataset for key in keys if key.split in splits}
+    return match("dataset", config.train.dataset, sorted(known))

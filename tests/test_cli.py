@@ -3,13 +3,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import zarr
 from conftest import REPOSITORY
 from support.images import write_tree
 
 import cli
 import featstore
 from featstore.config import from_mapping, read_yaml
+from featstore.errors import ConfigError
 from featstore.extract_config import ExtractConfig
 from heads.run_config import EvalConfig, TrainConfig
 
@@ -81,6 +84,9 @@ def test_extract__configuration_and_options(images, tmp_path, capsys):
         (["extract", "IMAGES", "--store", "s.zarr", "--backbone", "tim:x"], "did you mean 'timm'"),
         (["extract", ".", "--store", "s.zarr", "--layout", "class"], "unknown layout 'class'"),
         (["extract", ".", "--store", "s.zarr", "--precision", "fp8"], "fp8"),
+        (["extract", ".", "--store", "s.zarr", "--batch-size", "-1"], "at least 0, got -1"),
+        (["extract", ".", "--store", "s.zarr", "--workers", "-2"], "at least 0, got -2"),
+        (["extract", ".", "--store", "s3://b/s.zarr"], "URLs are not supported yet"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (["import", "npy", "nowhere", "--store", "s.zarr", "--features", "f"], "nowhere"),
     ],
@@ -95,6 +101,88 @@ def test_main__mistakes_are_one_sentence(images, arguments, message, tmp_path, c
     assert message in err
     assert "Traceback" not in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_extract_config__view_must_be_clean():
+    with pytest.raises(ConfigError, match="'view' must be 'clean', got 'jpeg'"):
+        ExtractConfig("i", "s", view="jpeg")
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (PermissionError(13, "Permission denied", "/x"), 2, "error: [Errno 13] Permission denied"),
+        (KeyboardInterrupt(), 130, "interrupted; everything committed is safe"),
+    ],
+    ids=["system", "interrupt"],
+)
+def test_main__errors_of_the_system_and_interrupts(monkeypatch, capsys, error, status, message):
+    def fail(path):
+        raise error
+
+    monkeypatch.setattr(featstore, "open", fail)
+    got, out, err = run(capsys, "ls", "s.zarr")
+    assert (got, out) == (status, "")
+    assert err.startswith(message)
+    assert err.count("\n") == 1
+
+
+def test_ls__names_that_are_no_unicode_are_printed(tmp_path):
+    script = (
+        "import cli, featstore, os, pandas as pd\n"
+        "class Store:\n"
+        "    def contents(self):\n"
+        "        return pd.DataFrame({'dataset': [os.fsdecode(b'd\\xff')]}, dtype=object)\n"
+        "featstore.open = lambda path: Store()\n"
+        "raise SystemExit(cli.main(['ls', 's']))\n"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, check=True, cwd=REPOSITORY)
+    assert b"d\\udcff" in done.stdout
+
+
+def test_ls__of_an_array_inside_a_store(tmp_path, capsys):
+    zarr.create_array(tmp_path / "s.zarr/label", shape=(1,), dtype="int8")
+    status, _, err = run(capsys, "ls", tmp_path / "s.zarr/label")
+    assert status == 2
+    assert "got an array" in err
+
+
+def test_ls__every_unreadable_image(tmp_path, capsys):
+    images = write_tree(tmp_path / "images", 3, side=64)
+    names = [f"train/a/0_real/empty{i}.png" for i in range(25)]
+    for name in names:
+        (images / name).touch()
+    store = tmp_path / "s.zarr"
+    run(capsys, "extract", images, "--store", store, "--backbone", "residual:64")
+    status, out, _ = run(capsys, "ls", store, "--unreadable")
+    assert status == 0
+    assert sorted(out.splitlines()[1:]) == sorted(f"  {name}: empty file" for name in names)
+
+
+def test_verify__broken_metadata_is_not_repaired(images, tmp_path, capsys):
+    store = tmp_path / "s.zarr"
+    run(capsys, "extract", images, "--store", store, "--backbone", "residual:64")
+    (store / "samples/a/train/label/zarr.json").write_text("{")
+    status, out, err = run(capsys, "verify", store, "--repair")
+    assert status == 1
+    assert "broken: samples/a/train: " in out
+    assert "Traceback" not in err
+
+
+def test_import__packed_layers(tmp_path, capsys):
+    for folder in ("0_real", "1_fake"):
+        (tmp_path / "tree/train/a" / folder).mkdir(parents=True)
+        packed = np.ones((4, 3 * 8), np.float16)
+        np.save(tmp_path / "tree/train/a" / folder / "packed_features.npy", packed)
+    arguments = ["import", "npy", tmp_path / "tree", "--store", tmp_path / "s", "--features", "f"]
+    assert run(capsys, *arguments)[0] == 2
+    status, out, _ = run(capsys, *arguments, "--layers", 3)
+    assert status == 0
+    assert "8 rows imported" in out
+    assert featstore.open(tmp_path / "s").contents()["layers"].tolist() == [3]
+    with pytest.raises(SystemExit):
+        cli.main([*map(str, arguments), "--layers", "0"])
 
 
 def test_main__help_names_every_command(capsys):

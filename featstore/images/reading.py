@@ -3,6 +3,8 @@
 Nothing here raises for the sake of a file: extraction records what cannot be read and goes on.
 """
 
+import os
+import stat
 from hashlib import blake2b
 from pathlib import Path
 from typing import NamedTuple
@@ -63,8 +65,8 @@ def read_image(path: Path, preprocess: Preprocess, out: NDArray[np.uint8]) -> Re
     'no such file or directory'
     """
     try:
-        data = path.read_bytes()
-    except OSError as err:
+        data = _bytes(path)
+    except (OSError, ValueError) as err:  # ValueError: no file can have such a name
         out[:] = 0
         return ReadImage(bytes(ID_BYTES), FileFacts(0, 0, 0, ""), _why(path, err))
     sample_id = blake2b(data, digest_size=ID_BYTES).digest()
@@ -75,6 +77,14 @@ def read_image(path: Path, preprocess: Preprocess, out: NDArray[np.uint8]) -> Re
         return ReadImage(sample_id, FileFacts(len(data), 0, 0, ""), str(err))
 
 
-def _why(path: Path, err: OSError) -> str:
-    reason = (err.strerror or str(err)).lower()
-    return f"{reason} (dangling link)" if path.is_symlink() and not path.exists() else reason
+def _bytes(path: Path) -> bytes:
+    """Read a regular file; opening any other kind might wait for ever."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise ValueError("not a regular file")
+    return path.read_bytes()
+
+
+def _why(path: Path, err: OSError | ValueError) -> str:
+    reason = ((err.strerror if isinstance(err, OSError) else None) or str(err)).lower()
+    dangling = isinstance(err, FileNotFoundError) and os.path.islink(path)
+    return f"{reason} (dangling link)" if dangling else reason

@@ -1,15 +1,14 @@
 """Putting feature trees of ``.npy`` files into a store, block by block."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from featstore import schema
 from featstore.errors import ConfigError
 from featstore.feature_group import Block, FeatureGroup
 from featstore.interchange.npy import NpyGroup, row_ids, scan_npy, source_row
+from featstore.planning import missing_rows, only_extraction
 from featstore.samples import SampleTable, add_records
 from featstore.store import GroupKey, open_store
 
@@ -54,40 +53,41 @@ def import_npy(
     -----
     Files are memory-mapped and read one block at a time.
     """
+    source = source.absolute()
     groups = scan_npy(source, n_layers=n_layers)
     if not groups:
         raise ConfigError(f"there must be feature trees below {str(source)!r}, got none.")
     store = open_store(store_path, "a")
     layers = list(groups[0].layers)
-    missing: list[tuple[NpyGroup, SampleTable, FeatureGroup, int]] = []
+    work: list[tuple[NpyGroup, SampleTable, FeatureGroup, Mapping[int, Sequence[int]]]] = []
     with store.planning():
         identity = store.register(features, "clean", {"imported": "npy tree"}, layers)
         for group in groups:
             table = add_records(store.path, group.records(), source)
             key = GroupKey(features, "clean", group.dataset, group.split)
             target = store.require(key, layers, identity)
-            todo = sorted(set(range(target.n_blocks)) - set(target.markers()))
-            missing += [(group, table, target, block) for block in todo]
-    total = sum(len(target.rows_of(block)) for _, _, target, block in missing)
+            work.append((group, table, target, missing_rows(target)))
+    total = sum(len(rows) for *_, missing in work for rows in missing.values())
     done = 0
-    for group, table, target, number in missing:
-        rows = target.rows_of(number)
-        paths = [str(path) for path in table.rows("path", slice(rows.start, rows.stop))]
-        target.write(_block(group, number, paths), {"imported": str(source)})
-        done += len(rows)
-        progress(done, total)
+    for group, table, target, missing in work:
+        with only_extraction(target):
+            for number, rows in missing.items():
+                block = target.draft(number)
+                planned = target.rows_of(number)
+                paths = table.rows("path", slice(planned.start + rows[0], planned.stop))
+                _fill(block, group, slice(rows[0], len(planned)), [str(path) for path in paths])
+                target.write(block, {"imported": str(source)})
+                done += len(rows)
+                progress(done, total)
     return done
 
 
-def _block(group: NpyGroup, number: int, paths: list[str]) -> Block:
-    """Read the rows of one block."""
+def _fill(block: Block, group: NpyGroup, rows: slice, paths: Sequence[str]) -> None:
+    """Read rows of one block."""
     places = np.array([source_row(path) for path in paths])
-    features: dict[str, NDArray[np.float16]] = {}
+    features = {array: values[rows] for array, values in block.features.items()}
     for label in np.unique(places[:, 0]):
         mine = np.flatnonzero(places[:, 0] == label)
-        mine = mine[np.argsort(places[mine, 1])]
         for array, values in group.take(int(label), places[mine, 1]).items():
-            shape = (len(paths), *values.shape[1:])
-            features.setdefault(array, np.empty(shape, np.float16))[mine] = values
-    facts = np.zeros((len(paths), len(schema.FACTS)), np.int64)
-    return Block(number, features, row_ids(features), facts, {})
+            features[array][mine] = values
+    block.sample_ids[rows] = row_ids(features)

@@ -6,13 +6,14 @@ instead of a thousand sorts. Samples are drawn within strata (real, and each gen
 of one group, for instance an image and its reconstruction, are drawn together.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from heads.evaluation.metrics import ALLOWED_FPR, Labels, Scores, checked, columns
+from heads.evaluation.resampling import Units, resampled_counts, units_of
 
 Counts = NDArray[np.integer[Any]]
 Floats = NDArray[np.float64]
@@ -20,8 +21,8 @@ Floats = NDArray[np.float64]
 TAILS = (0.025, 0.975)
 """Quantiles that bound a 95 % interval."""
 
-CHUNK_ELEMENTS = 2**19
-"""Counts held at once; the working memory is about 60 bytes for each."""
+FEWEST_RESAMPLES = 20
+"""Fewer replicates have no tails of 2.5 %: their bounds may not even enclose the estimate."""
 
 
 class Curve(NamedTuple):
@@ -154,66 +155,6 @@ class CountedMetrics:
         return Curve(np.hstack([start, fake]), np.hstack([start, total - fake]))
 
 
-def resampled_counts(
-    strata: NDArray[Any],
-    groups: NDArray[np.integer[Any]] | None = None,
-    *,
-    n_resamples: int,
-    rng: np.random.Generator,
-) -> Iterator[NDArray[np.intp]]:
-    """Draw bootstrap resamples, as counts.
-
-    Parameters
-    ----------
-    strata
-        What each sample is (n_samples,): the class, or the generator. Each stratum keeps its size.
-    groups
-        Samples with equal non-negative numbers are drawn together, (n_samples,). Groups are then
-        the units that are drawn, among groups that hold the same strata.
-    n_resamples
-        Number of resamples.
-    rng
-        Source of randomness.
-
-    Yields
-    ------
-    ndarray
-        Counts (n, n_samples), as many resamples as fit into `CHUNK_ELEMENTS`.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0)
-    >>> next(resampled_counts(np.array([0, 0, 1]), n_resamples=9, rng=rng))[:, 2]
-    array([1, 1, 1, 1, 1, 1, 1, 1, 1])
-    """
-    unit, kind = _units(strata, groups)
-    kinds = [np.flatnonzero(kind == value) for value in np.unique(kind)]
-    at_once = max(1, CHUNK_ELEMENTS // len(strata))
-    for start in range(0, n_resamples, at_once):
-        n = min(at_once, n_resamples - start)
-        counts = np.empty((n, len(kind)), np.intp)
-        for units in kinds:
-            draws = rng.integers(len(units), size=(n, len(units)))
-            draws += np.arange(n)[:, None] * len(units)
-            tally = np.bincount(draws.ravel(), minlength=draws.size)
-            counts[:, units] = tally.reshape(n, len(units))
-        yield counts[:, unit]
-
-
-def _units(
-    strata: NDArray[Any], groups: NDArray[np.integer[Any]] | None
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Return the unit of each sample (n_samples,) and the kind of each unit (n_units,)."""
-    names, code = np.unique(strata, return_inverse=True)
-    if groups is None or (groups < 0).all():
-        return np.arange(len(strata)), code
-    names_of_units = np.where(groups < 0, -1 - np.arange(len(groups)), groups)
-    _, unit = np.unique(names_of_units, return_inverse=True)
-    holds = np.zeros((unit.max() + 1, len(names)), bool)
-    holds[unit, code] = True
-    return unit, np.unique(holds, axis=0, return_inverse=True)[1]
-
-
 def interval(replicates: Floats) -> Floats:
     """Return the percentile bounds of bootstrap replicates.
 
@@ -226,13 +167,51 @@ def interval(replicates: Floats) -> Floats:
     -------
     ndarray
         (2, n_metrics): lower and upper bound of the 95 % interval, NaN where a metric is undefined
-        or nothing was resampled.
+        in a resample, or with fewer than `FEWEST_RESAMPLES` of them.
     """
     bounds = np.full((2, replicates.shape[1]), np.nan)
-    defined = np.isfinite(replicates).all(axis=0) & (len(replicates) > 0)
+    defined = np.isfinite(replicates).all(axis=0) & (len(replicates) >= FEWEST_RESAMPLES)
     if defined.any():
         bounds[:, defined] = np.quantile(replicates[:, defined], TAILS, axis=0)
     return bounds
+
+
+def why_missing(
+    estimates: Floats,
+    replicates: Floats,
+    classes: tuple[NDArray[np.intp], NDArray[np.intp]],
+    units: Units,
+) -> str:
+    """Return why numbers or intervals must be left out.
+
+    Parameters
+    ----------
+    estimates
+        Metrics of the sample itself (n_metrics,).
+    replicates
+        Metrics of the resamples (n_resamples, n_metrics).
+    classes
+        Positions of the real and of the fake samples.
+    units
+        What was drawn.
+
+    Returns
+    -------
+    str
+        One reason; empty where nothing is missing or no resamples were wanted.
+    """
+    for name, rows in zip(("real", "fake"), classes, strict=True):
+        if not len(rows):
+            return f"no {name} images"
+    if not len(replicates):
+        return ""
+    if len(replicates) < FEWEST_RESAMPLES:
+        return f"no interval: {len(replicates)} resamples, at least {FEWEST_RESAMPLES} are needed"
+    for name, rows in zip(("real", "fake"), classes, strict=True):
+        if units.too_few(rows):
+            return f"no interval: too few {name} images to resample"
+    lacking = np.isnan(replicates[:, np.isfinite(estimates)]).any()
+    return "no interval: a resample lacked a class" if lacking else ""
 
 
 def bootstrap_intervals(
@@ -264,7 +243,7 @@ def bootstrap_intervals(
     Returns
     -------
     dict
-        Name of the metric to (low, high).
+        Name of the metric to (low, high); NaN where a class has a single unit to resample.
 
     Notes
     -----
@@ -276,9 +255,12 @@ def bootstrap_intervals(
     Efron, The Jackknife, the Bootstrap and Other Resampling Plans, 1982, percentile method.
     """
     metrics = CountedMetrics(scores, labels, thresholds)
-    draws = resampled_counts(
-        np.asarray(labels), groups, n_resamples=n_resamples, rng=np.random.default_rng(rng)
-    )
-    low, high = interval(np.concatenate([metrics(counts) for counts in draws]))
+    classes = np.asarray(labels)
+    units = units_of(classes, groups)
+    found = [np.empty((0, len(metrics.names)))]
+    if not any(units.too_few(classes == label) for label in (0, 1)):
+        draws = resampled_counts(units, n_resamples=n_resamples, rng=np.random.default_rng(rng))
+        found += [metrics(counts) for counts in draws]
+    low, high = interval(np.concatenate(found))
     pairs = zip(low.tolist(), high.tolist(), strict=True)
     return dict(zip(metrics.names, pairs, strict=True))

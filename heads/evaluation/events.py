@@ -40,7 +40,8 @@ def write_events(head: Any, metrics: pd.DataFrame, folder: Path) -> None:
     Parameters
     ----------
     head
-        The fitted head; its ``history_`` (n_passes, n_curves), if it has one, is drawn as curves.
+        The fitted head; its ``history_`` (n_passes, n_curves), if it has one, is drawn as curves
+        named by its ``history_names``; NaN is left out.
     metrics
         Table of `heads.evaluation.tables.metric_table`.
     folder
@@ -51,7 +52,8 @@ def write_events(head: Any, metrics: pd.DataFrame, folder: Path) -> None:
     names = getattr(head, "history_names", range(history.shape[1]))
     for step, values in enumerate(history, start=1):
         for name, value in zip(names, values, strict=True):
-            writer.add_scalar(f"training/{name}", float(value), step)
+            if not np.isnan(value):
+                writer.add_scalar(f"training/{name}", float(value), step)
     for row in metrics.to_dict("records"):
         for name in SHOWN:
             if pd.notna(row[name]):

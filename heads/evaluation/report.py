@@ -11,11 +11,12 @@ if TYPE_CHECKING:
     from heads.evaluation.runs import Run
 
 NOTES = """\
-Every number is an estimate with its 95 % bootstrap interval over test images; aligned pairs are
-resampled together. The intervals do not cover the choice of training images or seeds. An image is
-called fake when its score is above the threshold. `tpr_at_1pct_fpr` is the largest share of fakes
-found by a threshold that calls at most 1 % of the real images fake; with fewer than 100 real images
-that means none. `MEAN` rows are unweighted means over the rows named."""
+Every number is an estimate with its 95 % bootstrap interval over test images; aligned pairs, and
+the rows of one image in several datasets, are resampled together. The intervals do not cover the
+choice of training images or seeds. An image is called fake when its score is above the threshold.
+`tpr_at_1pct_fpr` is the largest share of fakes found by a threshold that calls at most 1 % of the
+real images fake; with fewer than 100 real images that means none. `MEAN` rows are unweighted means
+over the rows named; they count an image of several datasets once."""
 
 ORACLE_NOTE = f"""\
 Numbers named {ORACLE} were chosen on the very images they are computed from: an upper bound, as

@@ -1,6 +1,6 @@
 """Roles of rows: some are learned from, some are chosen on, others are reported, none is two."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,16 @@ from featstore.errors import ConfigError
 
 SELECTION_SPLITS = ("train", "val")
 """Splits on which choosing something is honest."""
+
+
+COMMON = {
+    "sample_id": "the same image must not be reported or chosen on and be one of '{role}', got "
+    "{n} images that are (such as {path!r}); remove it from one of them, or name other rows.",
+    "pair": "aligned pairs must not be divided between rows that are reported or chosen on and "
+    "'{role}', got {n} pairs that are (such as that of {path!r}); give both images of a pair the "
+    "same split, or name other rows.",
+}
+"""What rows of two roles may not have in common, and the sentence if they do."""
 
 
 def splits_of(data: Any) -> list[str]:
@@ -59,43 +69,106 @@ def require_selection_split(
     allowed = sorted(allowed)
     if wrong := sorted(set(splits_of(data)) - set(allowed)):
         raise ConfigError(
-            f"{what} must be chosen on rows of {allowed}, got rows of {wrong}; name another split, "
-            "or ask for 'selection: oracle' to print what that choice would give."
+            f"{what} must be chosen on rows of {allowed}, got rows of {wrong}; name another split."
         )
 
 
 def require_disjoint(rows: Any, others: Any, role: str) -> None:
-    """Refuse rows that another role has too; views of one image count as one row.
+    """Refuse rows that another role has too, in whatever dataset, split, view or store.
 
     Parameters
     ----------
     rows
         A selection of rows that are reported or chosen on.
     others
-        A selection of the rows of another role, from the same store.
+        A selection of the rows of another role, or their `identities`.
     role
         Name of that role, for the message.
 
     Raises
     ------
     ConfigError
-        If they have rows in common.
+        If they have rows of the store or images (equal bytes) in common, or if an aligned pair is
+        divided between them.
+
+    Notes
+    -----
+    Reads the content ids of both, 16 bytes per row. Datasets that are not from a store are
+    compared by the coordinates they have.
     """
+    if not isinstance(others, pd.DataFrame):
+        _refuse_common_rows(rows, others, role)
+        others = identities(others)
+    own = identities(rows)
+    for name, message in COMMON.items():
+        if name in own and name in others:
+            _refuse_common(rows, own[name], others[name], message, role)
+
+
+def identities(ds: Any) -> pd.DataFrame:
+    """Return what identifies the images of a selection.
+
+    Parameters
+    ----------
+    ds
+        A selection of the store.
+
+    Returns
+    -------
+    DataFrame
+        ``sample_id``, the hash of the image's bytes as hexadecimal text, and ``pair``, -1 for
+        none; without those that a dataset from elsewhere lacks.
+    """
+    return pd.DataFrame({name: ds[name].values for name in COMMON if name in ds.coords})
+
+
+def trained_on(data: Mapping[str, Any]) -> pd.DataFrame:
+    """Return the images that were learned from or chosen on, so that they are known later.
+
+    Parameters
+    ----------
+    data
+        Selections by role.
+
+    Returns
+    -------
+    DataFrame
+        The columns of `identities` and ``role``, sorted by role and id.
+    """
+    frames = [identities(data[r]).assign(role=r) for r in SELECTION_SPLITS if r in data]
+    return pd.concat(frames).sort_values(["role", "sample_id"], ignore_index=True)
+
+
+def _refuse_common(rows: Any, own: Any, others: Any, message: str, role: str) -> None:
+    """Refuse equal identities; negative numbers stand for none."""
+    common = own.isin(others.unique())
+    if own.dtype.kind == "i":
+        common &= own >= 0
+    if common.any():
+        first = int(np.flatnonzero(common)[0])
+        path = str(rows["path"][first].values) if "path" in rows.coords else f"row {first}"
+        raise ConfigError(message.format(role=role, n=own[common].nunique(), path=path))
+
+
+def _refuse_common_rows(rows: Any, others: Any, role: str) -> None:
+    """Refuse rows of the store that are in both; views of one image are one row."""
     known = _rows_by_table(others)
-    for (dataset, split), numbers in _rows_by_table(rows).items():
-        common = np.intersect1d(numbers, known.get((dataset, split), ())).size
+    for (store, dataset, split), numbers in _rows_by_table(rows).items():
+        common = np.intersect1d(numbers, known.get((store, dataset, split), ())).size
         if common:
             raise ConfigError(
-                f"rows that are reported or chosen on must not be those of '{role}', got {common} "
+                f"rows that are reported or chosen on must not be those of {role!r}, got {common} "
                 f"common rows of dataset {dataset!r}, split {split!r}; name other rows."
             )
 
 
-def _rows_by_table(ds: Any) -> dict[tuple[str, str], NDArray[np.int64]]:
-    """Return the selected row numbers of each dataset and split."""
+def _rows_by_table(ds: Any) -> dict[tuple[str, str, str], NDArray[np.int64]]:
+    """Return the selected row numbers of each dataset and split; none if not from a store."""
+    if "store" not in ds.attrs or "row" not in ds.coords:
+        return {}
     codes = pd.DataFrame({name: ds[name].values for name in ("dataset", "split", "row")})
     return {
-        (ds.attrs["datasets"][d], ds.attrs["splits"][s]): rows.to_numpy()
+        (ds.attrs["store"], ds.attrs["datasets"][d], ds.attrs["splits"][s]): rows.to_numpy()
         for (d, s), rows in codes.groupby(["dataset", "split"])["row"]
     }
 

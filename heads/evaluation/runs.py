@@ -8,6 +8,7 @@
       head/               the fitted head (safetensors and JSON)
       scores.parquet      one row per reported image
       val_scores.parquet  one row per validation image, where there are any
+      trained_on.parquet  content ids and pairs of the images learned from or chosen on
       metrics.csv, .json  the table of results
       grid.csv            every hyper-parameter tried, where there was a choice
       report.md           all of it for people; roc.png, scores.png
@@ -20,7 +21,7 @@ import secrets
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,7 @@ import pandas as pd
 import yaml
 
 from featstore.durable import TEMPORARY, sync_folder, write_json
-from featstore.errors import SchemaError, StoreExistsError, StoreNotFoundError
+from featstore.errors import ConfigError, SchemaError, StoreExistsError, StoreNotFoundError
 from featstore.version import __version__
 from heads import persistence
 from heads.evaluation.events import write_events
@@ -43,6 +44,9 @@ WIDEST = 1000
 """Characters in a line of text beyond which a table is folded."""
 HEAD, CONFIG, RECORD = "head", "config.yaml", "run.json"
 SCORES, VALIDATION, METRICS = "scores.parquet", "val_scores.parquet", "metrics.csv"
+TRAINED_ON, GRID = "trained_on.parquet", "grid.csv"
+KEYS = {"store", "rows", "thresholds", "chosen", "selection", "seed"}
+"""What a record holds at least."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,9 @@ class Run:
         Scores of the validation rows.
     grid
         One row per combination of hyper-parameters that was tried.
+    trained_on
+        Images that were learned from or chosen on, see `heads.evaluation.roles.trained_on`;
+        None for an evaluation.
     """
 
     config: Mapping[str, Any]
@@ -74,6 +81,7 @@ class Run:
     record: Mapping[str, Any]
     validation: pd.DataFrame | None = None
     grid: pd.DataFrame | None = None
+    trained_on: pd.DataFrame | None = None
 
     def text(self) -> str:
         """Return the outcome for a terminal: what was chosen on what, and the table.
@@ -123,7 +131,15 @@ def require_free(folder: Path | str, overwrite: bool) -> None:
     ------
     StoreExistsError
         If something is there and must stay.
+    ConfigError
+        If a folder cannot be made there, as a file has the name of one of its parents.
     """
+    above = next(parent for parent in Path(folder).absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ConfigError(
+            f"'output' must be in a folder, got {str(folder)!r}, but {str(above)!r} is a file; "
+            "choose another."
+        )
     if Path(folder).exists() and not overwrite:
         raise StoreExistsError(
             f"a run is written to a new folder, got {str(folder)!r}, which exists; choose another "
@@ -180,13 +196,13 @@ def _write(run: Run, folder: Path) -> None:
     folder.mkdir()
     (folder / CONFIG).write_text(yaml.safe_dump(dict(run.config), sort_keys=False))
     write_json(folder / RECORD, run.record)
-    origin = getattr(run.head, "origin_", run.record["store"])
-    persistence.save(run.head, folder / HEAD, origin=origin)
-    run.scores.to_parquet(folder / SCORES, index=False)
-    if run.validation is not None:
-        run.validation.to_parquet(folder / VALIDATION, index=False)
+    persistence.save(run.head, folder / HEAD)
+    frames = {SCORES: run.scores, VALIDATION: run.validation, TRAINED_ON: run.trained_on}
+    for name, frame in frames.items():
+        if frame is not None:
+            frame.to_parquet(folder / name, index=False)
     if run.grid is not None:
-        run.grid.to_csv(folder / "grid.csv", index=False)
+        run.grid.to_csv(folder / GRID, index=False)
     run.metrics.to_csv(folder / METRICS, index=False)
     run.metrics.to_json(folder / "metrics.json", orient="records", indent=1, double_precision=15)
     plot_roc(run.scores, folder / "roc.png")
@@ -220,7 +236,7 @@ def read_run(folder: Path | str) -> Run:
     StoreNotFoundError
         If there is no run there.
     SchemaError
-        If its head is missing or damaged.
+        If one of its files is missing or damaged.
     """
     path = Path(folder)
     if not (path / RECORD).is_file():
@@ -228,26 +244,50 @@ def read_run(folder: Path | str) -> Run:
             f"a run folder must hold {RECORD!r}, got {str(path)!r} without it; name the "
             "'output' of a training."
         )
-    table = pd.read_csv(path / METRICS, dtype={"reason": "str"})
     return Run(
-        config=yaml.safe_load((path / CONFIG).read_text()),
-        head=_load_head(path / HEAD),
-        scores=pd.read_parquet(path / SCORES),
-        metrics=table.fillna({"reason": ""}),
-        record=json.loads((path / RECORD).read_text()),
+        config=_read(path / CONFIG, _mapping),
+        head=_read(path / HEAD, persistence.load),
+        scores=_read(path / SCORES, pd.read_parquet),
+        metrics=_read(path / METRICS, _table("reason")),
+        record=_read(path / RECORD, _record),
         validation=_if_there(path / VALIDATION, pd.read_parquet),
-        grid=_if_there(path / "grid.csv", pd.read_csv),
+        grid=_if_there(path / GRID, _table("problem")),
+        trained_on=_if_there(path / TRAINED_ON, pd.read_parquet),
     )
 
 
-def _load_head(folder: Path) -> Any:
-    """Load the head of a run."""
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Read one file of a run."""
     try:
-        return persistence.load(folder)
-    except persistence.HeadFileError as err:
-        raise SchemaError(f"the head of a run must be whole: {err}") from err
+        return read(path)
+    except (OSError, ValueError, yaml.YAMLError) as err:
+        raise SchemaError(
+            f"every file of a run must be there and whole, got {path.name!r} of "
+            f"{str(path.parent)!r}: {err}; make the run again."
+        ) from err
 
 
-def _if_there(path: Path, read: Any) -> Any:
+def _if_there(path: Path, read: Callable[[Path], Any]) -> Any:
     """Read a file that not every run has."""
-    return read(path) if path.is_file() else None
+    return _read(path, read) if path.exists() else None
+
+
+def _mapping(path: Path) -> dict[str, Any]:
+    """Read a YAML file of keys and values."""
+    content = yaml.safe_load(path.read_text())
+    if not isinstance(content, dict):
+        raise ValueError(f"it must hold keys and values, not {type(content).__name__}")
+    return content
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Read the record of a run."""
+    record = json.loads(path.read_text())
+    if not isinstance(record, dict) or KEYS - set(record):
+        raise ValueError(f"it must be an object with the keys {sorted(KEYS)}")
+    return record
+
+
+def _table(text: str) -> Callable[[Path], pd.DataFrame]:
+    """Return a reader of tables in which one column, if there, is text and often empty."""
+    return lambda path: pd.read_csv(path, dtype={text: "str"}).fillna({text: ""})

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from sklearn import config_context
 
 from featstore.batches import iter_batches
+from featstore.errors import ConfigError
+from heads.origins import require_same_features
 
 BATCH_SIZE = 4096
 COLUMNS = (
@@ -39,7 +41,7 @@ def score(head: Any, ds: Any, *, max_memory: str | int = "2GB") -> pd.DataFrame:
 
 
 def score_many(
-    heads: Sequence[Any], ds: Any, *, max_memory: str | int = "2GB"
+    heads: Sequence[Any], ds: Any, *, max_memory: str | int = "2GB", finite: bool = True
 ) -> list[pd.DataFrame]:
     """Score every row of a selection with several heads, reading the features once.
 
@@ -51,6 +53,8 @@ def score_many(
         A selection of the store.
     max_memory
         Most memory that reading may use.
+    finite
+        Whether scores that are not finite are refused; if not, they are returned.
 
     Returns
     -------
@@ -59,6 +63,8 @@ def score_many(
 
     Raises
     ------
+    FingerprintError
+        If a head was trained on features of another origin.
     ValueError
         If the selection is empty, or a head was fitted on another number of features, or a score
         is not finite.
@@ -69,25 +75,39 @@ def score_many(
     """
     n_samples = ds.sizes["sample"]
     if not n_samples:
-        raise ValueError("scoring needs at least one row, got an empty selection; select more.")
+        raise ConfigError("scoring needs at least one row, got an empty selection; select more.")
+    for head in heads:
+        require_same_features(getattr(head, "origin_", None), ds, "rows to be scored")
     values = np.full((2, len(heads), n_samples), np.nan)
-    with config_context(assume_finite=True):  # scores are checked instead, once for all heads
+    quiet = np.errstate(over="ignore", invalid="ignore")
+    with config_context(assume_finite=True), quiet:  # scores are checked, once for all heads
         for batch in iter_batches(ds, BATCH_SIZE, max_memory=max_memory):
             X = batch.X.reshape(len(batch.X), -1)
             for decisions, probabilities, head in zip(*values, heads, strict=True):
                 decisions[batch.index] = head.decision_function(X)
                 probabilities[batch.index] = head.predict_proba(X)[:, 1]
-    if not np.isfinite(values).all():
-        rows = np.flatnonzero(~np.isfinite(values).all(axis=(0, 1)))
-        raise ValueError(
-            f"scores must be finite, got {len(rows)} rows that are not, first row {rows[0]}; run "
-            "'featstore verify' on the store."
-        )
+    if finite:
+        for head, own in zip(heads, values[0], strict=True):
+            _require_finite(head, own)
     samples = sample_frame(ds)
     return [
         samples.assign(score=decisions, probability=probabilities)
         for decisions, probabilities in zip(*values, strict=True)
     ]
+
+
+def _require_finite(head: Any, scores: NDArray[np.float64]) -> None:
+    """Refuse scores that are not numbers, and say whether the head or a row is to blame."""
+    rows = np.flatnonzero(~np.isfinite(scores))
+    if not len(rows):
+        return
+    remedy = "look at these rows, with 'featstore verify' for example"
+    if len(rows) == len(scores):
+        remedy = "its training diverged if its weights are not finite: train it with other settings"
+    raise ConfigError(
+        f"the scores of {type(head).__name__} must be finite, got {len(rows)} rows that are not, "
+        f"first row {rows[0]}; {remedy}."
+    )
 
 
 def sample_frame(ds: Any) -> pd.DataFrame:
@@ -124,4 +144,5 @@ def _text(ds: Any, name: str) -> "pd.Series[str]":
 def _names(ds: Any, name: str) -> pd.Categorical:
     """Return a coded coordinate by its names."""
     codes: NDArray[np.integer[Any]] = ds[name].values
-    return pd.Categorical.from_codes(codes.astype(np.intp), ds.attrs[f"{name}s"])
+    names = pd.Categorical.from_codes(codes.astype(np.intp), ds.attrs[f"{name}s"])
+    return names.remove_unused_categories()

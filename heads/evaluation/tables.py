@@ -1,8 +1,8 @@
 """Tables of results, every number with its 95 % bootstrap interval and the numbers of images.
 
 There is a row per dataset, one per generator against the real images of its dataset, and plain
-means over both. The rows of one dataset are resampled together, so the interval of a mean over
-generators knows that they share their real images.
+means over both. All rows are evaluated on the same resamples, so the interval of a mean knows which
+images its members share.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,12 +13,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from heads.evaluation.bootstrap import CountedMetrics, interval, resampled_counts
+from heads.evaluation.bootstrap import CountedMetrics, interval, why_missing
+from heads.evaluation.resampling import common_groups, n_distinct, resampled_counts, units_of
 from heads.evaluation.roles import splits_of
 from heads.evaluation.thresholds import Selection, with_oracle
 
 ALL, MEAN = "all", "MEAN"
 LABELS = ("dataset", "generator", "n_real", "n_fake")
+NEARLY_ONE = 0.99
+Part = tuple[str, str, NDArray[np.intp]]
+"""Dataset, generator and row positions of what becomes one row of the table."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def metric_table(
         (left out: one row per dataset). Each generator is compared with all real images of its
         dataset.
     n_resamples
-        Bootstrap resamples; 0 leaves the intervals out.
+        Bootstrap resamples; 0 leaves the intervals out, and so do fewer than 20, with that reason.
     rng
         Seed or source of randomness.
     selection
@@ -68,43 +72,48 @@ def metric_table(
     DataFrame
         Columns ``dataset``, ``generator`` (``all`` for a whole dataset of several), ``n_real``,
         ``n_fake``, then each of `heads.evaluation.metrics.columns` with ``_low`` and ``_high``, and
-        ``reason``: why a number is NaN. The last rows, dataset ``MEAN``, are unweighted means over
-        datasets and over generators.
+        ``reason``: why a number or an interval is NaN. The last rows, dataset ``MEAN``, are
+        unweighted means over datasets and over generators; they count an image once.
 
     Raises
     ------
     ValueError
-        If the rows come from more than one split.
+        If the rows come from more than one split, a dataset is called ``MEAN`` or a generator
+        ``all``.
 
     Notes
     -----
-    Aligned pairs (equal ``pair``) are resampled together. O(n_resamples * n_samples) time for each
-    generator's rows; memory does not grow with the number of samples.
+    Aligned pairs (equal ``pair``) and the rows of one image (equal ``sample_id``) are resampled
+    together, in all datasets. O(n_resamples * n_samples) time for each generator's rows; memory
+    does not grow with the number of resamples times samples.
     """
     if len(splits := splits_of(scores)) > 1:
         raise ValueError(f"a table must report one split, got {splits}; make one table for each.")
-    pools = list(scores.groupby(by[0], observed=True, sort=True))
-    rows: list[Row] = []
-    names: list[str] = []
-    for (name, pool), own in zip(pools, np.random.default_rng(rng).spawn(len(pools)), strict=True):
-        parts = list(_parts(pool, by[1] if len(by) > 1 else None))
-        metrics = [_counted(pool.iloc[part], thresholds, selection) for _, part in parts]
-        replicates = _replicates(pool, [part for _, part in parts], metrics, n_resamples, own)
-        names = metrics[0].names
-        for (generator, part), metric, resampled in zip(parts, metrics, replicates, strict=True):
-            rows.append(_row((str(name), generator), pool["label"].iloc[part], metric, resampled))
-    return pd.DataFrame([_record(row, names) for row in [*rows, *_means(rows)]])
+    parts = list(_parts(scores, by))
+    metrics = [_counted(scores.iloc[part], thresholds, selection) for *_, part in parts]
+    rows = _rows(scores, by[0], parts, metrics, n_resamples, np.random.default_rng(rng))
+    records = [_record(row, metrics[0].names) for row in [*rows, *_means(rows, n_distinct(scores))]]
+    return pd.DataFrame(records)
 
 
-def _parts(pool: pd.DataFrame, divider: str | None) -> Iterator[tuple[str, NDArray[np.intp]]]:
-    """Yield the whole pool, then each generator with all real images, as row positions."""
-    real = pool["label"].to_numpy() == 0
-    kinds = np.asarray(pool[divider].astype(str)) if divider else np.full(len(pool), ALL)
-    generators = sorted(set(kinds[~real]))
-    if len(generators) != 1:
-        yield ALL, np.arange(len(pool))
-    for generator in generators:
-        yield str(generator), np.flatnonzero(real | (kinds == generator))
+def _parts(scores: pd.DataFrame, by: Sequence[str]) -> Iterator[Part]:
+    """Yield each pool, then each of its generators with all its real images."""
+    real = scores["label"].to_numpy() == 0
+    pools = np.asarray(scores[by[0]].astype(str))
+    kinds = np.asarray(scores[by[1]].astype(str)) if len(by) > 1 else np.full(len(pools), "fake")
+    for kind, names, reserved in (("dataset", pools, MEAN), ("generator", kinds[~real], ALL)):
+        if reserved in names:
+            raise ValueError(
+                f"no {kind} may be called {reserved!r}, which names rows of the table, got one; "
+                f"rename it in the column."
+            )
+    for pool in sorted(set(pools)):
+        own = pools == pool
+        generators = sorted(set(kinds[own & ~real]))
+        if len(by) == 1 or len(generators) != 1:
+            yield pool, ALL, np.flatnonzero(own)
+        for generator in generators if len(by) > 1 else ():
+            yield pool, generator, np.flatnonzero(own & (real | (kinds == generator)))
 
 
 def _counted(
@@ -114,53 +123,44 @@ def _counted(
     return CountedMetrics(values, labels, with_oracle(thresholds, values, labels, selection))
 
 
-def _replicates(
-    pool: pd.DataFrame,
-    parts: Sequence[NDArray[np.intp]],
+def _rows(
+    scores: pd.DataFrame,
+    divider: str,
+    parts: Sequence[Part],
     metrics: Sequence[CountedMetrics],
     n_resamples: int,
     rng: np.random.Generator,
-) -> list[NDArray[np.float64]]:
-    """Resample a pool once and evaluate each of its parts on every resample."""
-    labels = pool["label"].to_numpy()
-    _, fakes = np.unique(np.asarray(pool["generator"].astype(str)), return_inverse=True)
-    strata = np.where(labels == 0, -1, fakes)
-    groups = pool["pair"].to_numpy() if "pair" in pool else None
+) -> list[Row]:
+    """Resample all rows at once and evaluate each part on every resample."""
+    fake = scores["label"].to_numpy() == 1
+    pools = np.asarray(scores[divider].astype(str))
+    generators = pd.factorize(scores["generator"])[0]
+    units = units_of(np.where(fake, generators, -1), common_groups(scores), pools)
     found: list[list[NDArray[np.float64]]] = [[np.empty((0, len(m.names)))] for m in metrics]
-    for counts in resampled_counts(strata, groups, n_resamples=n_resamples, rng=rng):
-        for part, metric, collected in zip(parts, metrics, found, strict=True):
+    for counts in resampled_counts(units, n_resamples=n_resamples, rng=rng):
+        for (*_, part), metric, collected in zip(parts, metrics, found, strict=True):
             collected.append(metric(counts[:, part]))
-    return [np.concatenate(collected) for collected in found]
+    rows = []
+    for (dataset, generator, part), metric, collected in zip(parts, metrics, found, strict=True):
+        estimates = metric(np.ones((1, len(part)), np.intp))[0]
+        replicates, classes = np.concatenate(collected), (part[~fake[part]], part[fake[part]])
+        reason = why_missing(estimates, replicates, classes, units)
+        if reason and all(map(len, classes)):
+            replicates = np.full_like(replicates, np.nan)
+        n_real, n_fake = map(len, classes)
+        rows.append(Row(dataset, generator, n_real, n_fake, estimates, replicates, reason))
+    return rows
 
 
-def _row(
-    names: tuple[str, str],
-    labels: "pd.Series[Any]",
-    metric: CountedMetrics,
-    replicates: NDArray[np.float64],
-) -> Row:
-    n_fake = int((labels == 1).sum())
-    n_real = len(labels) - n_fake
-    missing = [kind for kind, n in (("real", n_real), ("fake", n_fake)) if not n]
-    reason = f"no {missing[0]} images" if missing else ""
-    estimates = metric(np.ones((1, len(labels)), np.intp))[0]
-    return Row(*names, n_real, n_fake, estimates, replicates, reason)
-
-
-def _means(rows: Sequence[Row]) -> Iterator[Row]:
+def _means(rows: Sequence[Row], sizes: tuple[int, int]) -> Iterator[Row]:
     """Yield the unweighted mean over datasets, and over generators where that is another one."""
     first = {row.dataset: row for row in reversed(rows)}
     datasets = [first[name] for name in sorted(first)]
     generators = [row for row in rows if row.generator != ALL]
     for kind, members in (("datasets", datasets), ("generators", generators)):
         if len(members) > 1 and (kind == "datasets" or members != datasets):
-            mean = _mean(members)
-            yield replace(
-                mean,
-                generator=f"{len(members)} {kind}",
-                n_real=sum(row.n_real for row in datasets),
-                n_fake=sum(row.n_fake for row in datasets),
-            )
+            name = f"{len(members)} {kind}"
+            yield replace(_mean(members), generator=name, n_real=sizes[0], n_fake=sizes[1])
 
 
 def _mean(rows: Sequence[Row]) -> Row:
@@ -172,8 +172,10 @@ def _mean(rows: Sequence[Row]) -> Row:
     resampled = np.zeros_like(rows[0].replicates)
     for row, known in zip(rows, defined, strict=True):
         resampled += np.where(known, row.replicates, 0.0)
-    undefined = sum(bool(row.reason) for row in rows)
+    undefined = sum(not (row.n_real and row.n_fake) for row in rows)
     reason = f"{undefined} of {len(rows)} rows lack a class" if undefined else ""
+    if not reason and any(row.reason for row in rows):
+        reason = "no interval: a row has none"
     return Row(MEAN, "", 0, 0, total / n_defined, resampled / n_defined, reason)
 
 
@@ -216,7 +218,8 @@ def cell(row: Mapping[Any, Any], name: str) -> str:
     Returns
     -------
     str
-        ``0.72 [0.66, 0.78]``, ``0.72`` without an interval, ``–`` where undefined.
+        ``0.72 [0.66, 0.78]``, ``0.72`` without an interval, ``–`` where undefined; three decimals
+        for estimates above 0.99.
 
     Examples
     --------
@@ -226,7 +229,9 @@ def cell(row: Mapping[Any, Any], name: str) -> str:
     value, low, high = row[name], row[f"{name}_low"], row[f"{name}_high"]
     if not np.isfinite(value):
         return "–"
-    return f"{value:.2f} [{low:.2f}, {high:.2f}]" if np.isfinite(low) else f"{value:.2f}"
+    digits = 3 if value > NEARLY_ONE else 2
+    text = f"{value:.{digits}f}"
+    return f"{text} [{low:.{digits}f}, {high:.{digits}f}]" if np.isfinite(low) else text
 
 
 def as_markdown(table: pd.DataFrame, names: Sequence[str] | None = None) -> str:

@@ -5,12 +5,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from heads.evaluation.tables import ALL, MEAN, cell, metric_table
 from heads.evaluation.thresholds import AT_HALF
 
-DARK = 0.3
-"""Distance from one half beyond which a cell of the heat map is too dark for black text."""
+LUMINANCE = (0.2126, 0.7152, 0.0722)
+"""Weights of linear red, green and blue in the relative luminance (WCAG 2.1)."""
+DARK = 0.179
+"""Luminance below which white text has more contrast than black text: sqrt(1.05 * 0.05) - 0.05."""
 COLUMNS = ("train", "test", "n_real", "n_fake")
 
 
@@ -147,11 +150,17 @@ def plot_matrix(transfer: pd.DataFrame, path: Any) -> None:
     for row, column in np.ndindex(*matrix.shape):
         found = intervals[matrix.index[row], matrix.columns[column]]
         text = cell(found, metric_of(transfer)).replace(" [", "\n[")
-        dark = abs(values[row, column] - 0.5) > DARK
-        ink = "white" if dark else "black"
+        ink = _ink(np.asarray(image.cmap(image.norm(values[row, column]))))
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
     axes.set_xticks(range(matrix.shape[1]), matrix.columns, rotation=30, ha="right")
     axes.set_yticks(range(matrix.shape[0]), matrix.index)
     axes.set(xlabel="tested on", ylabel="trained on")
     figure.colorbar(image, label=metric_of(transfer))
     figure.savefig(path, dpi=150)
+
+
+def _ink(colour: NDArray[np.float64]) -> str:
+    """Return the colour of text that is legible on a background (sRGB and opacity, on white)."""
+    seen = colour[:3] * colour[3] + (1 - colour[3])
+    linear = np.where(seen <= 0.04045, seen / 12.92, ((seen + 0.055) / 1.055) ** 2.4)
+    return "white" if linear @ np.asarray(LUMINANCE) < DARK else "black"

@@ -2,6 +2,8 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,13 +64,17 @@ def test_read_image__keeps_the_identity_of_an_undecodable_file(tmp_path):
     [
         ("dangling.jpg", "no such file or directory (dangling link)"),
         ("missing.jpg", "no such file or directory"),
-        ("folder.jpg", "is a directory"),
+        ("folder.jpg", "not a regular file"),
+        ("fifo.jpg", "not a regular file"),
+        ("x" * 5000 + ".jpg", "file name too long"),
+        ("nul\0.jpg", "embedded null byte"),
         ("empty.png", "empty file"),
     ],
 )
 def test_read_image__says_why(tmp_path, name, reason):
     write_odd_images(tmp_path)
     (tmp_path / "folder.jpg").mkdir()
+    os.mkfifo(tmp_path / "fifo.jpg")
     assert _read(tmp_path / name)[0].reason == reason
 
 
@@ -100,6 +106,28 @@ def test_read_image__says_permission_denied():
             denied, _ = _read(Path(folder) / "photo.jpg")
             allowed, _ = _read(Path(folder) / "UPPER.JPG")
     assert (denied.reason, allowed.reason) == ("permission denied", "")
+
+
+def test_read_image__in_a_closed_folder():
+    script = (
+        "import os, sys, numpy as np\n"
+        "from pathlib import Path\n"
+        "from featstore.images.preprocess import Preprocess\n"
+        "from featstore.images.reading import read_image\n"
+        f"if os.geteuid() == 0: os.setuid({NOBODY})\n"
+        "out = np.empty((4, 4, 3), np.uint8)\n"
+        "print(read_image(Path(sys.argv[1]), Preprocess(crop=4), out).reason)\n"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        closed = Path(folder) / "closed"
+        closed.mkdir()
+        (closed / "link.jpg").symlink_to("nowhere.jpg")
+        Path(folder).chmod(0o755)
+        closed.chmod(0)
+        command = [sys.executable, "-c", script, str(closed / "link.jpg")]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        closed.chmod(0o700)
+    assert done.stdout == "permission denied\n"
 
 
 def test_read_image__refuses_a_wrong_out(tmp_path):

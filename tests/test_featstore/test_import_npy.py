@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 
@@ -72,6 +74,29 @@ def test_import_npy__continues_where_it_stopped(tree, tmp_path, monkeypatch):
     assert 0 < import_npy(tree, tmp_path / "s.zarr", "clip") < 4 * N_ROWS
     assert import_npy(tree, tmp_path / "s.zarr", "clip") == 0
     assert featstore.open(tmp_path / "s.zarr").select().sizes["sample"] == 4 * N_ROWS
+
+
+def test_import_npy__grown_tree_completes_its_partial_blocks(tree, tmp_path, rng):
+    import_npy(tree, tmp_path / "s.zarr", "clip")
+    before = featstore.open(tmp_path / "s.zarr").select(split="train")["cls"].values
+    for file in (tree / "train/progan/0_real").glob("*.npy"):
+        old = np.load(file)
+        np.save(file, np.concatenate([old, rng.normal(size=(50, old.shape[1]))]).astype("f4"))
+    assert import_npy(tree, tmp_path / "s.zarr", "clip") == 50
+    ds = featstore.open(tmp_path / "s.zarr").select(split="train")
+    assert ds.sizes["sample"] == 2 * N_ROWS + 50
+    np.testing.assert_array_equal(ds["cls"].values[: 2 * N_ROWS], before)
+    for i in range(2 * N_ROWS, ds.sizes["sample"], 7):
+        expected = expected_row(tree, str(ds["path"].values[i])).astype(np.float16)
+        np.testing.assert_array_equal(ds["cls"].values[i], expected)
+    assert import_npy(tree, tmp_path / "s.zarr", "clip") == 0
+
+
+def test_import_npy__tree_at_another_place_is_refused(tree, tmp_path):
+    import_npy(tree, tmp_path / "s.zarr", "clip")
+    shutil.copytree(tree, tmp_path / "copy")
+    with pytest.raises(ConfigError, match=r"must be scanned from .*tree', got .*copy'"):
+        import_npy(tmp_path / "copy", tmp_path / "s.zarr", "clip")
 
 
 def test_import_npy__values_beyond_float16_are_refused(tree, tmp_path):

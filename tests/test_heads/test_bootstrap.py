@@ -13,13 +13,13 @@ from sklearn.metrics import (
     roc_curve,
 )
 
-from heads.evaluation import bootstrap, metrics
+from heads.evaluation import bootstrap, metrics, resampling
 from heads.evaluation.bootstrap import (
     CountedMetrics,
     bootstrap_intervals,
     interval,
-    resampled_counts,
 )
+from heads.evaluation.resampling import resampled_counts, units_of
 
 EXACT = 1e-12  # the same sums in another order
 THRESHOLDS = {"0.5": 0.0, "val": 0.4}
@@ -52,7 +52,7 @@ def test_counted_metrics__equal_scikit_learn_with_weights(rng, decimals) -> None
     labels = (np.arange(120) % 3 == 0).astype(int)
     scores = np.round(rng.normal(size=120) + labels, decimals)
     counted = CountedMetrics(scores, labels, THRESHOLDS)
-    counts = next(resampled_counts(labels, n_resamples=20, rng=rng))
+    counts = next(resampled_counts(units_of(labels), n_resamples=20, rng=rng))
     for values, weights in zip(counted(counts), counts, strict=True):
         expected = weighted(scores, labels, weights)
         assert list(expected) == counted.names
@@ -83,7 +83,7 @@ def test_counted_metrics__missing_class_gives_nan(label) -> None:
 
 def test_resampled_counts__keep_the_size_of_each_stratum(rng) -> None:
     strata = np.repeat([0, 1, 2], [5, 7, 11])
-    counts = np.concatenate(list(resampled_counts(strata, n_resamples=50, rng=rng)))
+    counts = np.concatenate(list(resampled_counts(units_of(strata), n_resamples=50, rng=rng)))
     sizes = np.stack([counts[:, strata == s].sum(axis=1) for s in range(3)], axis=1)
     assert (sizes == [5, 7, 11]).all()
 
@@ -91,7 +91,9 @@ def test_resampled_counts__keep_the_size_of_each_stratum(rng) -> None:
 def test_resampled_counts__keep_groups_together(rng) -> None:
     strata = np.array([0, 1, 0, 1, 0, 0, 1])
     groups = np.array([4, 4, 9, 9, -1, -1, -1])
-    counts = np.concatenate(list(resampled_counts(strata, groups, n_resamples=50, rng=rng)))
+    counts = np.concatenate(
+        list(resampled_counts(units_of(strata, groups), n_resamples=50, rng=rng))
+    )
     assert (counts[:, 0] == counts[:, 1]).all()
     assert (counts[:, 2] == counts[:, 3]).all()
     assert (counts[:, 4] != counts[:, 5]).any()
@@ -99,19 +101,47 @@ def test_resampled_counts__keep_groups_together(rng) -> None:
 
 
 def test_resampled_counts__each_sample_is_drawn_once_on_average(rng) -> None:
-    counts = np.concatenate(list(resampled_counts(np.zeros(6), n_resamples=4000, rng=rng)))
+    counts = np.concatenate(
+        list(resampled_counts(units_of(np.zeros(6)), n_resamples=4000, rng=rng))
+    )
     standard_error = np.sqrt((1 - 1 / 6) / 4000)
     np.testing.assert_allclose(counts.mean(axis=0), 1, atol=4 * standard_error)
 
 
 def test_resampled_counts__come_in_bounded_chunks(rng, monkeypatch) -> None:
-    monkeypatch.setattr(bootstrap, "CHUNK_ELEMENTS", 25)
-    chunks = [len(c) for c in resampled_counts(np.zeros(10), n_resamples=7, rng=rng)]
+    monkeypatch.setattr(resampling, "CHUNK_ELEMENTS", 25)
+    chunks = [len(c) for c in resampled_counts(units_of(np.zeros(10)), n_resamples=7, rng=rng)]
     assert chunks == [2, 2, 2, 1]
 
 
 def test_interval__nothing_resampled_gives_nan() -> None:
     assert np.isnan(interval(np.empty((0, 3)))).all()
+
+
+def test_interval__few_replicates_give_nan(rng) -> None:
+    assert np.isnan(interval(rng.normal(size=(19, 2)))).all()
+    assert np.isfinite(interval(rng.normal(size=(20, 2)))).all()
+
+
+def test_bootstrap_intervals__single_image_of_a_class_has_no_interval(rng) -> None:
+    labels = np.array([0] + [1] * 9)
+    assert np.isnan(bootstrap_intervals(rng.normal(size=10), labels, {})["auroc"]).all()
+
+
+def test_bootstrap_intervals__images_of_one_group_are_one_unit(rng) -> None:
+    labels, groups = np.repeat([0, 1], 5), np.repeat([0, -1], 5)
+    found = bootstrap_intervals(rng.normal(size=10), labels, {}, groups=groups)
+    assert np.isnan(found["auroc"]).all()
+
+
+def test_units_of__strata_of_the_first_pool_decide(rng) -> None:
+    # Image 0 is in both pools: one unit, drawn among the real images of the first.
+    strata, groups = np.array([0, 0, 1, 0, 0, 1]), np.array([0, 1, 2, 0, 3, 4])
+    units = units_of(strata, groups, np.repeat(["a", "b"], 3))
+    assert units.unit.tolist() == groups.tolist()
+    kinds = units.kind[units.unit]
+    assert kinds[0] == kinds[1] == kinds[3]
+    assert len(set(kinds.tolist())) == 4
 
 
 def test_bootstrap_intervals__same_seed_same_interval(rng) -> None:

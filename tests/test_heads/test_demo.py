@@ -26,9 +26,13 @@ def test_run_demo__is_the_whole_pipeline(tmp_path, monkeypatch):
     }
     monkeypatch.setattr(demo, "HEADS", heads)
     steps = []
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "of an earlier demo").touch()
     text = demo.run_demo(tmp_path, lambda done, total: steps.append((done, total)))
     assert steps[-1] == (4, 4)
     assert "featstore extract" in text
+    assert "only six photographs" in text
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == set(heads)
     for name in heads:
         table = pd.read_csv(tmp_path / "runs" / name / "transfer.csv")
         assert sorted(table["train"].unique()) == sorted(table["test"].unique()) == GENERATORS
@@ -48,7 +52,7 @@ def test_run_transfer__cells_equal_scikit_learn(tmp_path):
         train=RowsConfig("train"),
         test=RowsConfig("test"),
         output=str(tmp_path / "out"),
-        bootstrap=20,
+        bootstrap=100,
     )
     table = run_transfer(config).table.set_index(["train", "test"])
 

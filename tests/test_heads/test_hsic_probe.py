@@ -377,3 +377,47 @@ def test_check_learned__accepts_a_fitted_probe_and_refuses_a_broken_one() -> Non
     probe.coef_, probe.encoder_bias_ = coef, probe.encoder_bias_[:2]
     with pytest.raises(ValueError, match=r"'encoder_bias_' must be an array of shape \(6,\)"):
         probe.check_learned()
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("classes_", lambda a: a[::-1].copy(), r"two sorted labels, got \[1, 0\]"),
+        ("classes_", lambda a: a * 0, r"two sorted labels, got \[0, 0\]"),
+        ("encoder_bias_", lambda a: a * np.nan, "'encoder_bias_' must hold finite numbers"),
+        ("encoder_weight_", lambda a: a.astype(int), "'encoder_weight_' must hold finite numbers"),
+        ("classifier_bias_", lambda a: a + 1, "'intercept_' must be 'classifier_weight_'"),
+    ],
+)
+def test_check_learned__names_what_is_wrong(name: str, change: Any, message: str) -> None:
+    probe = quick().fit(*blobs())
+    setattr(probe, name, change(getattr(probe, name)))
+    with pytest.raises(ValueError, match=message):
+        probe.check_learned()
+
+
+def test_fit__does_not_depend_on_the_default_dtype_of_torch() -> None:
+    expected = quick().fit(*blobs())
+    torch.set_default_dtype(torch.float64)
+    try:
+        probe = quick().fit(*blobs())
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert probe.coef_.dtype == np.float32
+    assert_same_weights(probe, expected, rtol=0)
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "CPU", "meta", ""])
+def test_device__other_names_are_refused(device: str) -> None:
+    with pytest.raises(ValueError, match=f"'device' must be 'auto', .*got {device!r}"):
+        quick(device=device).fit(*blobs())
+
+
+def test_device__an_absent_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(ValueError, match="got 'cuda', but torch sees 0 GPUs; choose 'auto'"):
+        quick(device="cuda").fit(*blobs())
+
+
+def test_history_names__name_every_column() -> None:
+    assert len(HSICProbe.history_names) == quick().fit(*blobs()).history_.shape[1]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from support.checks import two_classes
 
+from heads.hsic_probe import HSICProbe
 from heads.logistic_probe import LogisticProbe
 from heads.passes import ArrayBatches, Batches, Floats, Pass, Shared, Trainer, train
 
@@ -142,3 +143,21 @@ def test_train__number_of_readings_does_not_grow_with_the_number_of_heads(n_head
     heads = [LogisticProbe(C=C) for C in np.logspace(-3, 0, n_heads)]
     train(heads, source)
     assert len(source.readings) == max(head.n_iter_ for head in heads)
+
+
+def test_train__heads_out_of_step_read_each_epoch_once() -> None:
+    X, y = two_classes(40)
+    source, validation = Counted(X, y), Counted(X, y)
+    # The second wants the statistics of the features first, and the first waits for it.
+    heads = [HSICProbe(standardize=name, max_iter=4) for name in ("none", "zscore")]
+    train(heads, source, validation)
+    assert [reading.epoch for reading in source.readings] == [0, 0, 1, 2, 3]
+    assert len(set(source.readings)) == 5
+    assert len(validation.readings) == 4
+
+
+def test_train__a_head_ahead_waits_for_those_behind() -> None:
+    epochs = [Pass(4, 1, epoch) for epoch in range(3)]
+    source = numbered(10)
+    train([Recorder(*epochs), Recorder(Pass(4), Pass(6), *epochs)], source)
+    assert source.readings == [Pass(4), Pass(6), *epochs]

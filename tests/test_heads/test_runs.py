@@ -15,6 +15,7 @@ from heads.evaluation import runs
 from heads.evaluation.events import require_tensorboard
 from heads.evaluation.runs import Run, environment, read_run, write_run
 from heads.evaluation.tables import metric_table
+from heads.hsic_probe import HSICProbe
 from heads.logistic_probe import LogisticProbe
 
 THRESHOLDS = {"0.5": 0.0, "val": 0.2}
@@ -139,7 +140,7 @@ def test_read_run__other_folder_is_named(tmp_path: Path) -> None:
 def test_read_run__damaged_head_is_named(run: Run, tmp_path: Path) -> None:
     folder = write_run(run, tmp_path / "run")
     (folder / "head" / "head.safetensors").write_bytes(b"")
-    with pytest.raises(SchemaError, match="the head of a run must be whole"):
+    with pytest.raises(SchemaError, match="must be there and whole, got 'head' of"):
         read_run(folder)
 
 
@@ -167,3 +168,45 @@ def test_require_tensorboard__absent_names_the_install_line(monkeypatch) -> None
     monkeypatch.setitem(sys.modules, "tensorboard.summary", None)
     with pytest.raises(ConfigError, match=r"pip install 'featstore\[tensorboard\]'"):
         require_tensorboard()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", "a: ["),
+        ("config.yaml", "- a"),
+        ("run.json", "{"),
+        ("run.json", "{}"),
+        ("scores.parquet", ""),
+        ("val_scores.parquet", "PAR1"),
+        ("trained_on.parquet", "PAR1"),
+        ("metrics.csv", ""),
+        ("grid.csv", ""),
+    ],
+)
+def test_read_run__damaged_file_is_named(run: Run, tmp_path: Path, name: str, content: str) -> None:
+    known = pd.DataFrame({"sample_id": ["ab"], "pair": [-1], "role": ["train"]})
+    folder = write_run(replace(run, trained_on=known), tmp_path / "run")
+    (folder / name).write_text(content)
+    with pytest.raises(SchemaError, match=f"must be there and whole, got {name!r} of"):
+        read_run(folder)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "scores.parquet", "metrics.csv"])
+def test_read_run__missing_file_is_named(run: Run, tmp_path: Path, name: str) -> None:
+    folder = write_run(run, tmp_path / "run")
+    (folder / name).unlink()
+    with pytest.raises(SchemaError, match=f"must be there and whole, got {name!r} of"):
+        read_run(folder)
+
+
+def test_write_run__curves_are_named_and_leave_nan_out(run: Run, tmp_path: Path, rng) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    X, labels = rng.normal(size=(20, 3)), np.arange(20) % 2
+    probe = HSICProbe(n_components=2, max_iter=2, device="cpu").fit(X, labels)
+    folder = write_run(replace(run, head=probe), tmp_path / "run", tensorboard=True)
+    tags = EventAccumulator(str(folder / "tensorboard")).Reload().Tags()
+    curves = {tag for tag in [*tags["scalars"], *tags["tensors"]] if tag.startswith("training/")}
+    assert curves == {f"training/{name}" for name in ("loss", "bce", "hsic_x", "hsic_y")}

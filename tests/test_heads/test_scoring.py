@@ -8,7 +8,9 @@ import xarray as xr
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
+from featstore.errors import FingerprintError
 from featstore.simulate import simulate_store
+from heads import LogisticProbe, fit
 from heads.evaluation import scoring
 from heads.evaluation.scoring import COLUMNS, score, score_many
 
@@ -92,3 +94,18 @@ def test_score__empty_selection_is_refused(memory) -> None:
 def test_score__not_finite_is_refused(memory) -> None:
     with pytest.raises(ValueError, match="got 6 rows that are not, first row 0"):
         score(Sum(np.full(6, np.nan)), memory)
+
+
+def test_score__rows_of_other_features_are_refused(tmp_path: Path) -> None:
+    ours = simulate_store(tmp_path / "ours.zarr", n_samples=20)
+    theirs = simulate_store(tmp_path / "theirs.zarr", n_samples=20, seed=1)
+    head = fit(LogisticProbe(), ours.select(split="train"))
+    with pytest.raises(FingerprintError, match=r"'simulated' of .*ours.*got 'sim.* of .*their"):
+        score(head, theirs.select(split="test"))
+    with pytest.raises(FingerprintError, match=r"layers .*'block.1'.*got \['block.2', 'block.0'\]"):
+        score(head, ours.select(split="test", layer=["block.2", "block.0"]))
+
+
+def test_score_many__returns_scores_that_are_not_finite_on_request(memory) -> None:
+    frames = score_many([Sum(np.ones(6)), Sum(np.full(6, np.nan))], memory, finite=False)
+    assert [np.isfinite(frame["score"]).all() for frame in frames] == [True, False]

@@ -1,5 +1,7 @@
 """Tables of results: which rows, which numbers, which intervals."""
 
+from math import erf
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +9,8 @@ from rich.console import Console
 
 from heads.evaluation import metrics
 from heads.evaluation.bootstrap import bootstrap_intervals
-from heads.evaluation.tables import as_markdown, as_rich, metric_table
+from heads.evaluation.resampling import common_groups
+from heads.evaluation.tables import as_markdown, as_rich, cell, metric_table
 
 EXACT = 1e-12  # the same sums in another order
 THRESHOLDS = {"0.5": 0.0, "val": 0.3}
@@ -81,9 +84,8 @@ def test_metric_table__means_are_unweighted(scores) -> None:
 def test_metric_table__intervals_are_those_of_the_bootstrap(scores) -> None:
     one = scores[scores["dataset"] == "b"]
     row = metric_table(one, THRESHOLDS, n_resamples=200, rng=5).iloc[0]
-    stream = np.random.default_rng(5).spawn(1)[0]
     expected = bootstrap_intervals(
-        one["score"].to_numpy(), one["label"].to_numpy(), THRESHOLDS, n_resamples=200, rng=stream
+        one["score"].to_numpy(), one["label"].to_numpy(), THRESHOLDS, n_resamples=200, rng=5
     )
     assert {n: (row[f"{n}_low"], row[f"{n}_high"]) for n in expected} == expected
 
@@ -161,3 +163,96 @@ def test_as_rich__prints_every_row(scores) -> None:
     text = captured.get()
     for word in ("results", "midjourney", "3 generators", "accuracy@val", "average_precision"):
         assert word in text
+
+
+def sharing(rng, n_datasets: int, n_real: int, n_fake: int) -> pd.DataFrame:
+    """Return datasets that show the same real images, with fakes of their own."""
+    layout = {f"d{i}": {"real": n_real, f"g{i}": n_fake} for i in range(n_datasets)}
+    scores = make_scores(rng, layout)
+    real, place = scores["label"] == 0, scores.groupby(["dataset", "label"]).cumcount()
+    common = rng.normal(size=n_real)
+    scores.loc[real, "score"] = common[place[real]]
+    own = scores["dataset"] + "/" + place.astype(str)
+    return scores.assign(sample_id=np.where(real, "real/" + place.astype(str), own))
+
+
+def test_metric_table__mean_over_datasets_covers_with_shared_real_images() -> None:
+    # real ~ N(0, 1), fake ~ N(1.5, 1): AUROC = Phi(1.5 / sqrt(2)) in every dataset.
+    truth, n_trials, hits = (1 + erf(0.75)) / 2, 100, 0
+    rng = np.random.default_rng(7)
+    for _ in range(n_trials):
+        scores = sharing(rng, 8, 40, 40)
+        row = metric_table(scores, {}, by=("dataset",), n_resamples=100, rng=rng).iloc[-1]
+        hits += row["auroc_low"] <= truth <= row["auroc_high"]
+    # 95 % nominal, a standard error of 2-3 %; drawn anew for each dataset: about 60 %.
+    assert hits / n_trials >= 0.86
+
+
+def test_metric_table__mean_counts_shared_images_once(rng) -> None:
+    mean = metric_table(sharing(rng, 3, 10, 5), {}, n_resamples=0).iloc[-1]
+    assert (mean["dataset"], mean["n_real"], mean["n_fake"]) == ("MEAN", 10, 15)
+
+
+def test_metric_table__copies_of_a_dataset_have_the_interval_of_one(rng) -> None:
+    scores = sharing(rng, 1, 20, 20)
+    scores["sample_id"] = np.arange(len(scores)).astype(str)
+    both = pd.concat([scores, scores.assign(dataset="copy")], ignore_index=True)
+    table = metric_table(both, {}, by=("dataset",), n_resamples=50)
+    bounds = table[["auroc", "auroc_low", "auroc_high"]].to_numpy()
+    np.testing.assert_allclose(bounds, np.broadcast_to(bounds[0], bounds.shape), rtol=0, atol=EXACT)
+
+
+def test_common_groups__images_connect_pairs_across_datasets() -> None:
+    frame = pd.DataFrame(
+        {
+            "dataset": ["a", "a", "b", "b", "b"],
+            "pair": [0, 0, 5, 5, -1],
+            "sample_id": ["r", "f", "r", "g", "h"],
+        }
+    )
+    assert common_groups(frame).tolist() == [0, 0, 0, 0, 1]
+
+
+def test_common_groups__equal_pair_codes_of_two_datasets_are_two_pairs() -> None:
+    frame = pd.DataFrame({"dataset": list("aabb"), "pair": 3})
+    assert common_groups(frame).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("label", "word"), [(0, "real"), (1, "fake")])
+def test_metric_table__single_image_of_a_class_has_no_interval(scores, label, word) -> None:
+    of_b = scores["dataset"] == "b"
+    rows = scores[
+        of_b & (scores["label"] != label)
+        | (scores.index == scores.index[of_b & (scores["label"] == label)][0])
+    ]
+    row = metric_table(rows, THRESHOLDS, n_resamples=50).iloc[0]
+    assert np.isfinite(row["auroc"])
+    assert np.isnan([row["auroc_low"], row["accuracy@0.5_high"]]).all()
+    assert row["reason"] == f"no interval: too few {word} images to resample"
+
+
+def test_metric_table__too_few_resamples_are_a_reason(scores) -> None:
+    table = metric_table(scores, {}, n_resamples=19)
+    assert table["auroc_low"].isna().all()
+    assert table["reason"].str.startswith("no interval").all()
+    assert table["reason"][0] == "no interval: 19 resamples, at least 20 are needed"
+
+
+@pytest.mark.parametrize(("column", "name"), [("dataset", "MEAN"), ("generator", "all")])
+def test_metric_table__refuses_names_of_its_own_rows(scores, column, name) -> None:
+    scores.loc[scores["label"] == 1, column] = name
+    with pytest.raises(ValueError, match=f"no {column} may be called '{name}'"):
+        metric_table(scores, {})
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.99, "0.99 [0.95, 0.99]"),
+        (0.9946, "0.995 [0.950, 0.999]"),
+        (0.9987, "0.999 [0.950, 0.999]"),
+    ],
+)
+def test_cell__near_one_has_three_decimals(value, text) -> None:
+    low, high = (0.95, 0.994) if value == 0.99 else (0.95, 0.9991)
+    assert cell({"auroc": value, "auroc_low": low, "auroc_high": high}, "auroc") == text

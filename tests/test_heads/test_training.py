@@ -1,5 +1,6 @@
 """From configuration to run folder, on simulated stores."""
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -7,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 import featstore
 from featstore.config import load_config
-from featstore.errors import ConfigError, FingerprintError, StoreExistsError
+from featstore.errors import ConfigError, FingerprintError, SchemaError, StoreExistsError
 from featstore.simulate import simulate_store
 from heads import training
 from heads.evaluation import runs
@@ -21,6 +23,7 @@ from heads.evaluation.runs import read_run
 from heads.evaluation.thresholds import best_threshold
 from heads.run_config import grid_points, make_heads
 from heads.training import EvalConfig, HeadConfig, RowsConfig, TrainConfig, run_eval, run_train
+from heads.transfer import run_transfer
 
 SAME_OPTIMUM = 1e-3  # AUROC of two solvers of one convex problem
 GRID = {"lambda_x": [0, 500], "lambda_y": [0, 500]}
@@ -50,7 +53,7 @@ def config(store: Path, tmp_path: Path) -> TrainConfig:
         val=RowsConfig("val", ["a"]),
         test=RowsConfig("test"),
         output=str(tmp_path / "run"),
-        bootstrap=50,
+        bootstrap=100,
     )
 
 
@@ -222,11 +225,12 @@ def test_run_train__reports_progress_over_the_rows(config: TrainConfig) -> None:
 def test_run_eval__equals_the_training_on_the_same_rows(config: TrainConfig) -> None:
     trained = run_train(replace(config, layer=["block.2", "block.0"]))
     evaluated = run_eval(
-        EvalConfig(config.output, config.test, config.output + "-eval", bootstrap=50)
+        EvalConfig(config.output, config.test, config.output + "-eval", bootstrap=100)
     )
     pd.testing.assert_frame_equal(evaluated.scores, trained.scores)
     pd.testing.assert_frame_equal(evaluated.metrics, trained.metrics)
-    assert evaluated.head.origin_ == trained.record["store"]
+    assert evaluated.head.origin_ == trained.head.origin_
+    assert evaluated.trained_on is None
     assert (
         evaluated.record["chosen"][0] == f"head and thresholds: those of the run {config.output!r}"
     )
@@ -261,8 +265,145 @@ def test_run_eval__reports_when_all_rows_are_scored(config: TrainConfig) -> None
 
 def test_run_eval__rows_of_the_training_are_refused(config: TrainConfig) -> None:
     run_train(config)
-    with pytest.raises(ConfigError, match="those of 'train', got 80 common rows"):
+    with pytest.raises(ConfigError, match=r"be one of 'train', got 80 images that are .such as"):
         run_eval(EvalConfig(config.output, RowsConfig("train"), config.output + "-eval"))
+
+
+def test_run_eval__images_of_the_training_are_refused_in_another_store(
+    config: TrainConfig, tmp_path: Path
+) -> None:
+    run_train(config)
+    copy = shutil.copytree(config.store, tmp_path / "copy.zarr")
+    moved = EvalConfig(config.output, RowsConfig("val"), config.output + "-eval", store=str(copy))
+    with pytest.raises(ConfigError, match="be one of 'val', got 80 images"):
+        run_eval(moved)
+
+
+def test_run_train__the_images_that_were_used_are_written_down(config: TrainConfig) -> None:
+    run_train(config)
+    known = read_run(config.output).trained_on
+    assert known is not None
+    store = featstore.open(config.store)
+    for role in ("train", "val"):
+        ds = store.select(dataset="a", split=role)
+        rows = known[known["role"] == role]
+        assert rows["sample_id"].tolist() == sorted(ds["sample_id"].values)
+        assert sorted(rows["pair"]) == sorted(ds["pair"].values)
+
+
+def test_run_eval__needs_the_images_that_were_used(config: TrainConfig) -> None:
+    run_train(config)
+    (Path(config.output) / "trained_on.parquet").unlink()
+    with pytest.raises(SchemaError, match=r"must hold 'trained_on\.parquet'"):
+        run_eval(EvalConfig(config.output, config.test, config.output + "-eval"))
+
+
+def test_run_train__a_diverged_member_of_a_grid_is_marked_and_not_chosen(
+    config: TrainConfig,
+) -> None:
+    grid = {"learning_rate": [1e30, 0.01]}
+    with pytest.warns(ConvergenceWarning, match="diverged"):
+        run = run_train(replace(config, head=HSIC, grid=grid, selection="oracle"))
+    back = read_run(config.output).grid
+    assert run.grid is not None
+    assert back is not None
+    assert back["problem"].tolist() == ["weights are not finite: its training diverged", ""]
+    assert back["chosen"].tolist() == [False, True]
+    assert back["val_auroc"].isna().tolist() == [True, False]
+    assert "best of 1 by auroc" in " ".join(run.record["chosen"])
+
+
+@pytest.mark.parametrize("with_val", [True, False])
+def test_run_train__a_diverged_head_is_named(config: TrainConfig, with_val: bool) -> None:
+    params = {**HSIC.params, "learning_rate": 1e30}
+    wild = replace(config, head=HeadConfig("hsic_probe", params))
+    expected = pytest.raises(ConfigError, match=r"HSICProbe must be finite|hsic_probe")
+    with pytest.warns(ConvergenceWarning, match="diverged"), expected:
+        run_train(wild if with_val else replace(wild, val=None))
+
+
+def test_run_train__mistakes_an_estimator_finds_name_the_head(
+    config: TrainConfig, monkeypatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("too few rows")
+
+    monkeypatch.setattr(training, "fit_many", refuse)
+    with pytest.raises(ConfigError, match="head 'logistic_probe': too few rows") as caught:
+        run_train(config)
+    assert type(caught.value.__cause__) is ValueError
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"seed": -1}, "'seed' must be 0 or more, got -1"),
+        ({"bootstrap": 99}, "'bootstrap' must be at least 100 resamples, or 0"),
+        ({"bootstrap": -1}, "'bootstrap' must be at least 100"),
+        ({"max_memory": "much"}, "'max_memory' must be a size such as '2GB'.*got 'much'"),
+        ({"max_memory": "0MB"}, "'max_memory' must be more than nothing"),
+        ({"test": RowsConfig(["test", "val"])}, r"must be of one split, got \['test', 'val'\]"),
+        (
+            {"head": HeadConfig("hsic_probe", {"device": "gpu"})},
+            "head 'hsic_probe': 'device' must be 'auto', 'cpu', 'cuda' or 'cuda:<n>', got 'gpu'",
+        ),
+        (
+            {"head": HeadConfig("hsic_probe", {"device": "cuda:99"})},
+            "'device' must be there, got 'cuda:99'",
+        ),
+        (
+            {"head": HeadConfig("logistic_probe", {"class_weight": {0: 1.0, 2: 1.0}})},
+            r"'class_weight' must have the keys 0 .real. and 1 .fake., got \[0, 2\]",
+        ),
+        (
+            {"head": HeadConfig("logistic_probe", {"class_weight": {0: 1.0, 1: -2.0}})},
+            "'class_weight' of 1 must be a number > 0, got -2.0",
+        ),
+    ],
+)
+def test_run_train__illegal_settings_are_found_before_training(
+    config: TrainConfig, changes, message: str, monkeypatch
+) -> None:
+    monkeypatch.setattr("heads.hsic_training.HSICTrainer.consume", pytest.fail)
+    monkeypatch.setattr("heads.logistic_training.LogisticTrainer.consume", pytest.fail)
+    with pytest.raises(ConfigError, match=message):
+        run_train(replace(config, **changes))
+
+
+def test_run_eval__illegal_settings_are_found(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match="'seed' must be 0 or more"):
+        run_eval(EvalConfig(config.output, config.test, config.output + "-eval", seed=-1))
+
+
+def test_run_train__output_below_a_file_is_refused(config: TrainConfig, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match=r"'output' must be in a folder, got .*file' is a file"):
+        run_train(replace(config, output=str(tmp_path / "file" / "deep" / "run")))
+
+
+def test_run_train__without_resamples_there_are_no_intervals(config: TrainConfig) -> None:
+    table = run_train(replace(config, bootstrap=0)).metrics
+    assert table["auroc_low"].isna().all()
+
+
+def test_run_transfer__splits_may_be_globs(config: TrainConfig) -> None:
+    rows = RowsConfig("tr*")
+    done = run_transfer(replace(config, train=rows, val=None, bootstrap=0))
+    assert list(done.runs) == ["a", "b"]
+
+
+def test_run_transfer__unknown_split_names_a_close_one(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match=r"unknown split 'trian' .did you mean 'train'"):
+        run_transfer(replace(config, train=RowsConfig("trian")))
+
+
+def test_run_transfer__existing_output_is_found_before_training(
+    config: TrainConfig, monkeypatch
+) -> None:
+    Path(config.output).mkdir()
+    monkeypatch.setattr("heads.transfer.run_train", pytest.fail)
+    with pytest.raises(StoreExistsError, match="choose another 'output'"):
+        run_transfer(config)
 
 
 def test_run_eval__needs_the_folder_of_a_training(config: TrainConfig) -> None:

@@ -9,7 +9,13 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from heads.evaluation.plots import plot_roc, plot_scores
-from heads.evaluation.transfer import as_matrix, plot_matrix, transfer_markdown, transfer_matrix
+from heads.evaluation.transfer import (
+    _ink,
+    as_matrix,
+    plot_matrix,
+    transfer_markdown,
+    transfer_matrix,
+)
 
 EXACT = 1e-12  # the same sums in another order
 GENERATORS = ("nearest", "shuffle", "transposed")
@@ -104,3 +110,17 @@ def test_plots__survive_a_missing_class(scores, tmp_path: Path) -> None:
     plot_scores(real, tmp_path / "scores.png")
     plot_matrix(transfer_matrix({"x": real}, by=("dataset",)), tmp_path / "matrix.png")
     assert drawn(tmp_path / "scores.png") > 0.01
+
+
+@pytest.mark.parametrize(
+    ("colour", "ink"),
+    [
+        ((0.0, 0.0, 0.0, 1.0), "white"),
+        ((1.0, 1.0, 1.0, 1.0), "black"),
+        ((0.0, 0.0, 1.0, 1.0), "white"),  # blue is dark, green of the same value is not
+        ((0.0, 1.0, 0.0, 1.0), "black"),
+        ((0.0, 0.0, 0.0, 0.0), "black"),  # a cell without a number is not painted
+    ],
+)
+def test_ink__follows_the_luminance_of_the_cell(colour, ink) -> None:
+    assert _ink(np.array(colour)) == ink
