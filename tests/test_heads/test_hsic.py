@@ -199,14 +199,14 @@ def test_hsic_biased__is_the_sum_of_the_squared_centred_rows(rng: np.random.Gene
 # ------------------------------------------------------------------ independent packages
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def _uncompiled() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:  # half a minute of compiling otherwise
         patch.setattr(numba.config, "DISABLE_JIT", True)
         yield
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def hyppo_hsic(_uncompiled: None) -> Any:
     with warnings.catch_warnings():  # hyppo 0.5 imports from a module that SciPy deprecates
         warnings.filterwarnings("ignore", "Please import `random`", DeprecationWarning)
@@ -215,8 +215,8 @@ def hyppo_hsic(_uncompiled: None) -> Any:
 
 
 @pytest.fixture(scope="module")
-def dcor(_uncompiled: None) -> Any:
-    import dcor
+def dcor() -> Any:
+    import dcor  # compiles for some seconds the first time; it cannot be imported uncompiled
 
     return dcor
 
