@@ -33,7 +33,7 @@ format: install
 	$(BIN)/ruff format .
 
 bench: install
-	$(BIN)/python -m pytest tests/benchmarks -s -p no:cacheprovider
+	$(BIN)/python -m pytest -s -p no:cacheprovider tests/benchmarks/bench_*.py
 
 clean:
 	rm -rf $(VENV) demo build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
