@@ -17,6 +17,8 @@ from featstore.sources import LazyRows, RowSource, stored_rows
 if TYPE_CHECKING:
     import xarray as xr
 
+READER_SHARE = 0.9
+"""Part of `max_memory` that batches and their buffer may take; the rest is their consumer's."""
 SCAN_BYTES = 16 * 2**20
 """Window of an unshuffled pass: large enough for whole chunks, small enough for the cache."""
 
@@ -129,7 +131,8 @@ def iter_batches(
             "select from a store, or assign labels."
         )
     source = stored_rows(ds) or LazyRows(ds)
-    batch_size, window = _sizes(source, batch_size, int(parse_bytes(max_memory)), shuffle)
+    budget = int(READER_SHARE * parse_bytes(max_memory))
+    batch_size, window = _sizes(source, batch_size, budget, shuffle)
     generator = np.random.default_rng(rng) if shuffle else None
     labels = np.asarray(ds["label"].values, np.int8)
     shape = _row_shape(ds)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from dask.utils import parse_bytes
 
 from featstore.batches import iter_batches
 from featstore.errors import ConfigError
 from heads.origins import origin_of, require_same_features
-from heads.passes import Batches, Floats, Pass, train
+from heads.passes import WORKSPACE, Batches, Floats, Pass, train
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -45,6 +46,7 @@ class StoreBatches:
             )
         self._y = np.searchsorted(self.classes, labels)
         self._ds, self._max_memory = ds, max_memory
+        self.workspace = min(WORKSPACE, int(parse_bytes(max_memory)) // 8)
         self.n_samples = int(ds.sizes["sample"])
         self.n_features = sum(int(np.prod(v.shape[1:])) for v in ds.data_vars.values())
 

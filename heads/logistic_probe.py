@@ -17,7 +17,6 @@ DENSE_FEATURES = 4096
 SAMPLE_ROWS = 4096
 """Most rows of a sample; its Gram matrix is factorised once per Newton step."""
 
-WORKSPACE_BYTES = 2**29
 """Memory of the Hessians, or of a row sample, of the heads that are trained together."""
 
 
@@ -72,10 +71,10 @@ class LogisticProbe(LinearBinaryHead):
     the gradient: ``n_samples · n_features²`` operations per pass, 6 to 12 passes.
 
     Otherwise steps are found by conjugate gradients: ``4 · n_samples · n_features`` operations per
-    pass, and the Hessian of a sample of at most 4096 rows and 512 MiB, held in memory, as
-    preconditioner. If the sample is all rows this is again Newton's method, 20 to 30 passes, at
-    the cost of ``n_samples² · n_features``. If not, count on a hundred passes, and several
-    hundred when features are correlated and `C` is large.
+    pass, and the Hessian of a sample of at most 4096 rows and 512 MiB (from the store: an eighth
+    of ``max_memory``), held in memory, as preconditioner. If the sample is all rows this is again
+    Newton's method, 20 to 30 passes, at the cost of ``n_samples² · n_features``. If not, count on
+    a hundred passes, and several hundred when features are correlated and `C` is large.
 
     Heads that are trained together share every pass, the conversion to float64 and the sample.
 
@@ -150,10 +149,10 @@ class LogisticProbe(LinearBinaryHead):
             head.check_trainable(source)
         n_features = source.n_features
         dense = n_features <= min(DENSE_FEATURES, source.n_samples)
-        if dense and len(heads) * 8 * (n_features + 1) ** 2 <= WORKSPACE_BYTES:
+        if dense and len(heads) * 8 * (n_features + 1) ** 2 <= source.workspace:
             return [LogisticTrainer(head, source, None) for head in heads]
         kinds = {(head.fit_intercept, head.standardize) for head in heads}
-        affordable = max(1, WORKSPACE_BYTES // (8 * n_features * len(kinds)))
+        affordable = max(1, source.workspace // (8 * n_features * len(kinds)))
         n_rows = min(source.n_samples, SAMPLE_ROWS, affordable)
         samples = {kind: RowSample(source.n_samples, n_rows) for kind in kinds}
         return [

@@ -52,6 +52,8 @@ class BatchSource(Protocol):
     n_samples: int
     n_features: int
     classes: NDArray[Any]
+    workspace: int
+    """Bytes that a head may hold besides its own weights and the batch at hand."""
 
     def batches(self, reading: Pass) -> Batches:
         """Yield ``(X, y)`` of the given pass: X float32 or float64 (n, n_features)."""
@@ -83,6 +85,10 @@ class Trainer(Protocol):
         """Write the learned attributes (``coef_``, ``classes_``, …) onto the members."""
 
 
+WORKSPACE = 2**29
+"""Workspace of a source that sets no limit of its own, in bytes."""
+
+
 class ArrayBatches:
     """Batches of arrays in memory.
 
@@ -99,6 +105,7 @@ class ArrayBatches:
     def __init__(self, X: Floats, y: NDArray[Any], classes: NDArray[Any] | None = None) -> None:
         self.classes = np.unique(y) if classes is None else np.asarray(classes)
         self.n_samples, self.n_features = X.shape
+        self.workspace = WORKSPACE
         self._X, self._y = X, np.searchsorted(self.classes, y)
 
     def batches(self, reading: Pass) -> Batches:

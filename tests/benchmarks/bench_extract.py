@@ -25,7 +25,7 @@ from featstore.extract_config import ExtractConfig
 from featstore.images.preprocess import Preprocess
 from featstore.layers import Layer
 
-N_IMAGES, COPIES, N_FORWARD = 320, 4, 192
+N_IMAGES, COPIES, N_FORWARD = 320, 4, 128
 BATCH, WORKERS = 32, 2
 DEVICE_RATES = (1000, 2000)
 HALF_PRECISION_ERROR = 2e-3  # of the largest value: 2⁻¹¹ for the store's float16, and some room
@@ -149,7 +149,7 @@ def test_vit_on_the_cpu(folder: Path) -> None:
         lambda: trial.usual(forward),
         lambda: trial.ours(fp32),
         lambda: trial.ours(bf16),
-        rounds=3,
+        rounds=7,
         warm_up=False,
     )
     size = {"amount": trial.n_images, "unit": "images/s"}

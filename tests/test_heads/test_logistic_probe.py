@@ -14,7 +14,7 @@ from sklearn.preprocessing import StandardScaler
 from support.checks import CutBatches
 from support.features import Data, ill_conditioned, vit_like
 
-from heads import logistic_probe
+from heads import logistic_probe, passes
 from heads.logistic_probe import LogisticProbe
 from heads.newton import DenseNewton, NewtonCG
 from heads.passes import ArrayBatches, train
@@ -143,7 +143,7 @@ def test_logistic_probe__heads_trained_together_equal_single_fits(shape: tuple[i
 def test_logistic_probe__many_heads_share_the_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = vit_like(200, 30)
     one_hessian = 8 * 31**2
-    monkeypatch.setattr(logistic_probe, "WORKSPACE_BYTES", 2 * one_hessian)
+    monkeypatch.setattr(passes, "WORKSPACE", 2 * one_hessian)
     heads = [LogisticProbe(C=C) for C in (0.01, 0.1, 1.0)]
     solvers = {
         n: {type(t._solver) for t in LogisticProbe.trainers(heads[:n], ArrayBatches(X, y))}
