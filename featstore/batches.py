@@ -84,6 +84,7 @@ def iter_batches(
     *,
     shuffle: bool = False,
     rng: int | np.random.Generator = 0,
+    units: NDArray[np.int64] | None = None,
     max_memory: int | str = "2GB",
 ) -> Iterator[Batch]:
     """Read a selection once, batch by batch, out of core.
@@ -100,20 +101,23 @@ def iter_batches(
         Whether rows come in random order.
     rng
         Seed or generator of that order.
+    units
+        Positions (n_units, rows_per_unit) of the rows to read, if not every row once: positions
+        may be repeated or left out, and those of a unit come side by side in one batch.
     max_memory
         Bytes, or text such as ``"500MB"``: limit of the row buffer and the batches in flight.
 
     Yields
     ------
     Batch
-        Features as float32, labels and positions. Every row exactly once.
+        Features as float32, labels and positions. Every row exactly once, or as `units` say.
 
     Raises
     ------
     ConfigError
         If `max_memory` cannot hold one batch.
     ValueError
-        If `ds` has no labels or `batch_size` is not positive.
+        If `ds` has no labels, `batch_size` is not positive, or units would be cut.
 
     Notes
     -----
@@ -131,13 +135,20 @@ def iter_batches(
             "select from a store, or assign labels."
         )
     source = stored_rows(ds) or LazyRows(ds)
+    if units is not None and (batch_size % units.shape[1] or not shuffle):
+        raise ValueError(
+            f"'units' need shuffle=True and a 'batch_size' that is a multiple of their "
+            f"{units.shape[1]} rows, got {shuffle} and {batch_size}."
+        )
+    units = np.arange(source.n_rows)[:, None] if units is None else units
     budget = int(READER_SHARE * parse_bytes(max_memory))
     batch_size, window = _sizes(source, batch_size, budget, shuffle)
     generator = np.random.default_rng(rng) if shuffle else None
     labels = np.asarray(ds["label"].values, np.int8)
     shape = _row_shape(ds)
-    buffer = np.empty((min(window, source.n_rows), source.width), source.dtype)
-    for positions in plan(source.blocks, window, generator):
+    buffer = np.empty((min(window, units.size), source.width), source.dtype)
+    for chosen in plan(source.blocks[units[:, 0]], window // units.shape[1], generator):
+        positions = units[chosen].ravel()
         order = np.arange(len(positions)) if generator is None else np.argsort(positions)
         source.read(positions[order], buffer[: len(positions)])
         slots = np.empty_like(order)

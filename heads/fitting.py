@@ -3,16 +3,24 @@
 Both are the one loop of `heads.passes`; this module only feeds it batches of a lazy selection.
 """
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from dask.utils import parse_bytes
+from numpy.typing import NDArray
 
 from featstore.batches import iter_batches
 from featstore.errors import ConfigError
-from heads.origins import origin_of, require_same_features
-from heads.passes import WORKSPACE, Batches, Floats, Pass, train
+from featstore.subset import Names, match
+from heads.batch_source import WORKSPACE, Floats, Labels, Pass, RowBatch, Target
+from heads.checkpoints import Checkpoint
+from heads.origins import layer_names, origin_of, require_same_features
+from heads.passes import train
+from heads.sampling import draw_units
+from heads.views import View
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,20 +45,20 @@ class StoreBatches:
     def __init__(
         self, ds: "xr.Dataset", max_memory: int | str = "2GB", *, classes: Any = None
     ) -> None:
-        labels = np.asarray(ds["label"].values)
-        self.classes = np.unique(labels) if classes is None else np.asarray(classes)
-        if unknown := set(labels.tolist()) - set(self.classes.tolist()):
-            raise ConfigError(
-                f"validation rows must have labels seen in training {self.classes.tolist()}, "
-                f"got {sorted(unknown)} too; select matching rows."
-            )
-        self._y = np.searchsorted(self.classes, labels)
         self._ds, self._max_memory = ds, max_memory
+        self.targets: Mapping[str, Target] = _targets(ds)
+        self._labels = Labels(self.targets["label"], classes)
+        self.classes = self._labels.classes
+        self.layers = tuple(_widths(ds))
+        self.layer_names: tuple[str, ...] | None = tuple(layer_names(ds))
+        self.n_samples, self.n_features = int(ds.sizes["sample"]), sum(self.layers)
         self.workspace = min(WORKSPACE, int(parse_bytes(max_memory)) // 8)
-        self.n_samples = int(ds.sizes["sample"])
-        self.n_features = sum(int(np.prod(v.shape[1:])) for v in ds.data_vars.values())
 
-    def batches(self, reading: Pass) -> Batches:
+    def counts(self) -> NDArray[np.intp]:
+        """Return how many rows each class has."""
+        return self._labels.counts()
+
+    def batches(self, reading: Pass) -> Iterator[RowBatch]:
         """Yield the batches of one pass.
 
         Parameters
@@ -60,9 +68,8 @@ class StoreBatches:
 
         Yields
         ------
-        tuple
-            ``X`` float32 (n, n_features), layers one behind the other, and ``y``, indices into
-            `classes`.
+        RowBatch
+            ``X`` float32, layers one behind the other, labels and positions.
 
         Raises
         ------
@@ -70,24 +77,47 @@ class StoreBatches:
             If a feature is not finite; the message names its image.
         """
         shuffle = reading.seed is not None
+        rng = reading.rng()
         rows = iter_batches(
             self._ds,
             reading.batch_size,
             shuffle=shuffle,
-            rng=reading.rng() if shuffle else 0,
+            units=draw_units(reading.sampling, self.targets, rng) if shuffle else None,
+            rng=rng,
             max_memory=self._max_memory,
         )
         for batch in rows:
             X = batch.X.reshape(len(batch.X), -1)
             _require_finite(X, batch.index, self._ds)
-            yield X, self._y[batch.index]
+            yield RowBatch(X, self._labels.at(batch.index), batch.index)
 
 
-def fit(
+def _targets(ds: "xr.Dataset") -> dict[str, Target]:
+    """Return what the rows of a selection may be told apart by."""
+    targets = {"label": Target.of(np.asarray(ds["label"].values))}
+    if "generator" in ds.coords and "generators" in ds.attrs:
+        names = np.asarray(ds.attrs["generators"])
+        targets["generator"] = Target(np.asarray(ds["generator"].values), names)
+    if "pair" in ds.coords and (ds["pair"].values >= 0).any():
+        targets["pair"] = Target.of(np.asarray(ds["pair"].values))
+    return targets
+
+
+def _widths(ds: "xr.Dataset") -> Iterator[int]:
+    """Yield the number of features of every layer, in feature order."""
+    for values in ds.data_vars.values():
+        n_layers = values.shape[1] if values.ndim > 2 else 1
+        for _ in range(n_layers):
+            yield int(np.prod(values.shape[1:])) // n_layers
+
+
+def fit(  # noqa: PLR0913  keyword-only options
     head: Head,
     ds: "xr.Dataset",
     val: "xr.Dataset | None" = None,
     *,
+    target: str = "label",
+    checkpoint: Path | str | None = None,
     max_memory: int | str = "2GB",
     progress: Progress | None = None,
 ) -> Head:
@@ -101,6 +131,11 @@ def fit(
         Rows and layers to learn from.
     val
         Rows on which the head may select (an epoch, say); never the rows you report on.
+    target
+        What is learned to be told apart: ``"label"``, real from fake, or ``"generator"``.
+    checkpoint
+        File in which the state after each pass is kept, and from which an interrupted training
+        of the same head on the same rows goes on; removed at the end.
     max_memory
         Bytes, or text such as ``"2GB"``: limit of the reader.
     progress
@@ -140,14 +175,18 @@ def fit(
     >>> head.coef_.shape
     (1, 48)
     """
-    return fit_many([head], ds, val, max_memory=max_memory, progress=progress)[0]
+    settings: Any = {"max_memory": max_memory, "progress": progress, "checkpoint": checkpoint}
+    return fit_many([head], ds, val, targets=[target], **settings)[0]
 
 
-def fit_many(
+def fit_many(  # noqa: PLR0913  keyword-only options
     heads: Sequence[Head],
     ds: "xr.Dataset",
     val: "xr.Dataset | None" = None,
     *,
+    layers: Sequence[Names] | None = None,
+    targets: Sequence[str] | None = None,
+    checkpoint: Path | str | None = None,
     max_memory: int | str = "2GB",
     progress: Progress | None = None,
 ) -> list[Head]:
@@ -157,8 +196,12 @@ def fit_many(
     ----------
     heads
         Estimators of this package, of one kind or several; a grid over hyper-parameters, say.
-    ds, val, max_memory, progress
+    ds, val, checkpoint, max_memory, progress
         As for `fit`.
+    layers
+        For each head the layers it sees: a name, a glob, a list of them, or None for all.
+    targets
+        For each head what it learns to tell apart; ``"label"`` for all if None.
 
     Returns
     -------
@@ -168,7 +211,8 @@ def fit_many(
     members: list[Any] = _checked_heads(heads)
     _check_rows(ds, "rows to learn from")
     source = StoreBatches(ds, max_memory)
-    if len(source.classes) == 1:
+    views = _views(len(members), source, layers, targets)
+    if len(source.classes) == 1 and {"label"} >= {view.target for view in views}:
         raise ConfigError(
             f"rows to learn from must be of two classes, got one class only: label "
             f"{source.classes[0]!s}; select real and fake images."
@@ -176,16 +220,53 @@ def fit_many(
     validation = None
     if val is not None:
         _check_validation(val, ds)
-        validation = StoreBatches(val, max_memory, classes=source.classes)
+        try:
+            validation = StoreBatches(val, max_memory, classes=source.classes)
+        except ValueError as err:
+            raise ConfigError(str(err)) from err
         if any(getattr(head, "selects_on_validation", False) for head in members):
             _require_both_classes(val)
-    train(members, source, validation, progress=progress)
     origin = origin_of(ds)
-    for head in members:
+    state = None if checkpoint is None else Checkpoint(Path(checkpoint), _rows_of(ds, views))
+    train(members, source, validation, views=views, checkpoint=state, progress=progress)
+    for head, view in zip(members, views, strict=True):
         vars(head).pop("origin_", None)
         if origin is not None:
-            head.origin_ = dict(origin)
+            seen = range(len(source.layers)) if view.layers is None else view.layers
+            names = [origin["layers"][position] for position in seen]
+            head.origin_ = {**origin, "layers": names, "target": view.target}
+    if state is not None:
+        state.remove()
     return list(heads)
+
+
+def _views(
+    n_heads: int,
+    source: StoreBatches,
+    layers: Sequence[Names] | None,
+    targets: Sequence[str] | None,
+) -> list[View]:
+    """Return what each head sees."""
+    for name, given in (("layers", layers), ("targets", targets)):
+        if given is not None and len(given) != n_heads:
+            raise ConfigError(
+                f"{name!r} must have one entry per head, {n_heads}, got {len(given)}."
+            )
+    known = list(source.layer_names or ())
+    chosen = [
+        None if wanted is None else tuple(map(known.index, match("layer", wanted, known)))
+        for wanted in layers or [None] * n_heads
+    ]
+    return [View(*both) for both in zip(chosen, targets or ["label"] * n_heads, strict=True)]
+
+
+def _rows_of(ds: "xr.Dataset", views: Sequence[View]) -> dict[str, Any]:
+    """Return what identifies the rows that are learned from, and what is seen of them."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in ("group", "row", "label"):
+        if name in ds.coords:
+            digest.update(np.ascontiguousarray(ds[name].values).tobytes())
+    return {"origin": origin_of(ds), "rows": digest.hexdigest(), "views": [*map(str, views)]}
 
 
 def _checked_heads(heads: Sequence[Any]) -> list[Any]:

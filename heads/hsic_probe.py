@@ -10,9 +10,11 @@ from sklearn.base import TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from heads.batch_source import BatchSource, Floats
+from heads.head import DTYPES
 from heads.hsic import Median
-from heads.linear import DTYPES, LinearBinaryHead
-from heads.passes import BatchSource, Floats, Trainer
+from heads.linear import LinearHead
+from heads.passes import Trainer
 
 STACK_BYTES = 2**30
 """Memory of one stack of heads: their weights and a copy of each head's best epoch."""
@@ -24,7 +26,7 @@ FOLD = 1e-4
 """Tolerated float32 rounding between the layers and their product."""
 
 
-class HSICProbe(TransformerMixin, LinearBinaryHead):  # type: ignore[misc]
+class HSICProbe(TransformerMixin, LinearHead):  # type: ignore[misc]
     """Linear encoder and classifier trained on cross-entropy and an HSIC bottleneck.
 
     The representation ``z = f(x)`` (`n_components` numbers, no activation) is pulled away from

@@ -5,32 +5,29 @@ serves all of them, and takes the batch's input kernel from the cache that all t
 The estimator with its parameters is `heads.hsic_probe.HSICProbe`. This module imports torch.
 """
 
-import re
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.metrics import average_precision_score
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from heads.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
+from heads.devices import torch_device
 from heads.hsic_gradient import add_hsic_gradient, center_kernel, gaussian_kernels
-from heads.passes import BatchSource, Floats, Pass, Shared
+from heads.passes import State
+from heads.validation import average_precisions
 
 if TYPE_CHECKING:
     from heads.hsic_probe import HSICProbe
 
 MIN_ROWS = 4
 """Batches with fewer rows have no HSIC term; they still have a cross-entropy."""
-
-
-DEVICES = re.compile(r"cpu|cuda(:(?P<number>[0-9]+))?")
-"""Names of devices, besides ``"auto"``."""
 
 
 class Kept(NamedTuple):
@@ -71,7 +68,7 @@ class HSICTrainer:
         self._shape = head = members[0]
         self.members = members
         self._classes = source.classes
-        self._device = _device(head.device)
+        self._device = torch_device(head.device)
         self._scaler = StandardScaler() if head.standardize == "zscore" else None
         self._scaled = self._scaler is None
         self._rates = self._vector("learning_rate")
@@ -114,8 +111,9 @@ class HSICTrainer:
             return None
         return Pass(self._shape.batch_size, self._shape.random_state, self._epoch)
 
-    def consume(self, X: Floats, y: NDArray[np.intp], shared: Shared) -> None:
+    def consume(self, batch: RowBatch, shared: Shared) -> None:
         """Take one step of gradient descent, or gather the statistics of the features."""
+        X, y, _ = batch
         if not self._scaled and self._scaler is not None:
             self._scaler.partial_fit(X)
             return
@@ -179,14 +177,12 @@ class HSICTrainer:
     def end_pass(self, validation: tuple[Floats, NDArray[np.intp]] | None) -> None:
         """Record the epoch and keep the weights of the members that are better than before."""
         if not self._scaled and self._scaler is not None:
-            self._mean = torch.as_tensor(self._scaler.mean_, dtype=torch.float32).to(self._device)
-            self._scale = torch.as_tensor(self._scaler.scale_, dtype=torch.float32).to(self._device)
-            self._scaled = True
+            self._use_scaler()
             return
         self._epoch += 1
         precision = np.full(len(self.members), np.nan)
         if validation is not None:
-            precision = _average_precisions(*validation, self._classes)
+            precision = average_precisions(*validation, self._classes)
         self._record(precision)
         # The later of two equal epochs: average precision saturates before the loss does.
         last = np.full(len(precision), self._epoch == self._shape.max_iter)
@@ -194,6 +190,13 @@ class HSICTrainer:
         for m in np.flatnonzero(better).tolist():
             self._best[m] = precision[m]
             self._keep(m)
+
+    def _use_scaler(self) -> None:
+        """Standardise from now on."""
+        assert self._scaler is not None
+        self._mean = torch.as_tensor(self._scaler.mean_, dtype=torch.float32).to(self._device)
+        self._scale = torch.as_tensor(self._scaler.scale_, dtype=torch.float32).to(self._device)
+        self._scaled = True
 
     def _record(self, precision: Floats) -> None:
         """Append the epoch to the history: loss, BCE, HSIC(x, z), HSIC(y, z), validation."""
@@ -209,6 +212,34 @@ class HSICTrainer:
         W = self._W.view(*self._b.shape, -1)
         copies = [part[m].numpy(force=True).copy() for part in (W, self._b, self._w, self._c)]
         self._kept[m] = Kept(self._epoch, *copies)
+
+    def state(self) -> State | None:
+        """Return weights, history and the kept epochs; None while gathering statistics."""
+        if not self._scaled or not self._epoch:
+            return None
+        arrays = {name: getattr(self, f"_{name}").numpy(force=True) for name in "Wbwc"}
+        arrays["history"] = np.stack(self._history)
+        arrays["best"] = self._best
+        if self._scaler is not None:
+            arrays["mean"], arrays["scale"] = self._scaler.mean_, self._scaler.scale_
+        for m, kept in self._kept.items():
+            for name, value in kept._asdict().items():
+                arrays[f"kept/{m}/{name}"] = np.asarray(value)
+        return arrays
+
+    def restore(self, state: State) -> None:
+        """Go on after the epoch at which the state was taken."""
+        for name in "Wbwc":
+            setattr(self, f"_{name}", torch.tensor(state[name], device=self._device))
+        self._history, self._best = list(state["history"]), state["best"].copy()
+        self._epoch = len(self._history)
+        if self._scaler is not None:
+            self._scaler.mean_, self._scaler.scale_ = state["mean"], state["scale"]
+            self._use_scaler()
+        for m in range(len(self.members)):
+            if f"kept/{m}/epoch" in state:
+                epoch, *weights = (state[f"kept/{m}/{name}"] for name in Kept._fields)
+                self._kept[m] = Kept(int(epoch), *weights)
 
     def finish(self) -> None:
         """Write the learned attributes onto the members."""
@@ -241,34 +272,6 @@ class HSICTrainer:
         member.classes_, member.n_features_in_ = self._classes, W.shape[1]
 
 
-def _device(name: str) -> torch.device:
-    """Return the device of that name; ``"auto"`` is the first GPU if there is one."""
-    n_gpus = torch.cuda.device_count()
-    if name == "auto":
-        name = "cuda" if n_gpus else "cpu"
-    found = DEVICES.fullmatch(name)
-    if found is None:
-        raise ValueError(f"'device' must be 'auto', 'cpu', 'cuda' or 'cuda:<n>', got {name!r}.")
-    if name != "cpu" and int(found["number"] or 0) >= n_gpus:
-        raise ValueError(
-            f"'device' must be there, got {name!r}, but torch sees {n_gpus} GPUs; choose 'auto' or "
-            "'cpu'."
-        )
-    return torch.device(name)
-
-
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
     """Return the binary cross-entropy of each logit (k, n)."""
     return binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")
-
-
-def _average_precisions(scores: Floats, y: NDArray[np.intp], classes: NDArray[Any]) -> Floats:
-    """Return the average precision (k,) of each column; -inf where scores are not finite."""
-    if len(present := np.unique(y)) < 2:
-        raise ValueError(
-            f"validation rows must hold both classes {classes.tolist()!r}, got only "
-            f"{classes[present].tolist()!r}; choose other rows or selection='last'."
-        )
-    return np.array(
-        [average_precision_score(y, s) if np.isfinite(s).all() else -np.inf for s in scores.T]
-    )

@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal, Self
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from heads.linear import LinearBinaryHead
+from heads.batch_source import BatchSource
+from heads.linear import LinearHead
 from heads.logistic_training import LogisticTrainer
-from heads.passes import BatchSource, Trainer
+from heads.passes import Trainer
 from heads.row_sums import RowSample
 
 DENSE_FEATURES = 4096
@@ -20,7 +21,7 @@ SAMPLE_ROWS = 4096
 """Memory of the Hessians, or of a row sample, of the heads that are trained together."""
 
 
-class LogisticProbe(LinearBinaryHead):
+class LogisticProbe(LinearHead):
     """Exact L2 logistic regression on any amount of data.
 
     Minimises, as `sklearn.linear_model.LogisticRegression` does ::

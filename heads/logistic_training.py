@@ -10,8 +10,9 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
+from heads.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
 from heads.newton import DenseNewton, Newton, NewtonCG, Sums
-from heads.passes import BatchSource, Floats, Pass, Shared
+from heads.passes import State
 from heads.row_sums import Labels, Matrix, RowSample, Vector
 
 if TYPE_CHECKING:
@@ -109,8 +110,9 @@ class LogisticTrainer:
         """Return the pass wanted next, the same for all heads, or None at the end."""
         return None if self._wanted is None else self._pass
 
-    def consume(self, X: Floats, y: NDArray[np.intp], shared: Shared) -> None:
+    def consume(self, batch: RowBatch, shared: Shared) -> None:
         """Add one batch to the sum of this pass."""
+        X, y, _ = batch
         key = ("design matrix", self._head.fit_intercept)
         if key not in shared:
             shared[key] = _design_matrix(X, self._head.fit_intercept)
@@ -132,6 +134,13 @@ class LogisticTrainer:
         self._wanted = next(self._sums, None)
         if self._n_passes == self._head.max_iter:
             self._wanted = None
+
+    def state(self) -> State | None:
+        """Return None: an exact solver that was interrupted begins anew."""
+        return None
+
+    def restore(self, state: State) -> None:
+        """Do nothing; there is no state."""
 
     def finish(self) -> None:
         """Write the learned attributes, and warn if they are not the solution."""

@@ -33,7 +33,7 @@ def origin_of(ds: "xr.Dataset") -> dict[str, Any] | None:
     """
     if any(name not in ds.attrs for name in FIELDS):
         return None
-    return {**{name: str(ds.attrs[name]) for name in FIELDS}, "layers": _layers(ds)}
+    return {**{name: str(ds.attrs[name]) for name in FIELDS}, "layers": layer_names(ds)}
 
 
 def require_same_features(trained: Origin | None, ds: "xr.Dataset", what: str) -> None:
@@ -68,8 +68,19 @@ def require_same_features(trained: Origin | None, ds: "xr.Dataset", what: str) -
         )
 
 
-def _layers(ds: "xr.Dataset") -> list[str]:
-    """Return the names of the layers that are there, in feature order."""
+def layer_names(ds: "xr.Dataset") -> list[str]:
+    """Return the names of the layers that are there, in feature order.
+
+    Parameters
+    ----------
+    ds
+        A selection of the store, or any dataset.
+
+    Returns
+    -------
+    list of str
+        For an array without layers its own name.
+    """
     names: list[str] = []
     for array, values in ds.data_vars.items():
         axes = [name for name in values.coords if str(name).startswith("layer")]

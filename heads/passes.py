@@ -3,60 +3,24 @@
 A head does not read data. It says which pass it wants next (`Pass`), is handed the batches of
 that pass, and decides at its end whether it wants another. Heads that want the same pass are fed
 by one reading of the data, and what they compute from the batch alone (an input kernel, a Gram
-matrix) they put into ``shared``, where the next head finds it. `ArrayBatches` feeds arrays; the
-store's counterpart is in `heads.fitting`. Estimators never see anything but NumPy arrays.
+matrix) they put into ``shared``, where the next head finds it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Batches = Iterator[tuple[Floats, NDArray[np.intp]]]
-Shared = dict[Any, Any]
+from heads.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
+from heads.checkpoints import Checkpoint
+from heads.views import View, ViewedBatches
 
+State = Mapping[str, NDArray[Any]]
+"""What a trainer needs to go on later: arrays by name."""
 
-@dataclass(frozen=True)
-class Pass:
-    """One reading of all rows.
-
-    Parameters
-    ----------
-    batch_size
-        Rows per batch; the last batch may be smaller.
-    seed
-        ``None`` reads rows in stored order; an int shuffles them, and equal seeds and epochs give
-        equal orders.
-    epoch
-        Number of the pass, so that each epoch has its own order.
-    """
-
-    batch_size: int = 4096
-    seed: int | None = None
-    epoch: int = 0
-
-    def rng(self) -> np.random.Generator:
-        """Return the generator that orders the rows of a shuffled pass."""
-        return np.random.default_rng((self.seed or 0, self.epoch))
-
-
-class BatchSource(Protocol):
-    """Rows that can be read any number of times.
-
-    ``y`` comes as indices into ``classes``.
-    """
-
-    n_samples: int
-    n_features: int
-    classes: NDArray[Any]
-    workspace: int
-    """Bytes that a head may hold besides its own weights and the batch at hand."""
-
-    def batches(self, reading: Pass) -> Batches:
-        """Yield ``(X, y)`` of the given pass: X float32 or float64 (n, n_features)."""
+EVERYTHING = View()
 
 
 class Trainer(Protocol):
@@ -72,8 +36,8 @@ class Trainer(Protocol):
     def next_pass(self) -> Pass | None:
         """Return the pass wanted next, or None when training is over."""
 
-    def consume(self, X: Floats, y: NDArray[np.intp], shared: Shared) -> None:
-        """Take one batch; ``shared`` is the batch's cache, common to all trainers."""
+    def consume(self, batch: RowBatch, shared: Shared) -> None:
+        """Take one batch; ``shared`` is its cache, common to all trainers with the same view."""
 
     def scores(self, X: Floats) -> Floats:
         """Return decision values (n_rows, n_members) of the current state."""
@@ -81,51 +45,21 @@ class Trainer(Protocol):
     def end_pass(self, validation: tuple[Floats, NDArray[np.intp]] | None) -> None:
         """Close the pass; ``validation`` holds scores (n_val, n_members) and labels, or None."""
 
+    def state(self) -> State | None:
+        """Return what is needed to go on after this pass; None if that is not worth its keep."""
+
+    def restore(self, state: State) -> None:
+        """Go on from what `state` returned, in a trainer made for equal heads and rows."""
+
     def finish(self) -> None:
         """Write the learned attributes (``coef_``, ``classes_``, …) onto the members."""
 
 
-WORKSPACE = 2**29
-"""Workspace of a source that sets no limit of its own, in bytes."""
+class Seat(NamedTuple):
+    """A trainer and what it sees."""
 
-
-class ArrayBatches:
-    """Batches of arrays in memory.
-
-    Parameters
-    ----------
-    X
-        Features (n_samples, n_features), float32 or float64; memory maps are read batch by batch.
-    y
-        Labels (n_samples,) of any sortable type.
-    classes
-        The sorted labels that exist; found in `y` if absent.
-    """
-
-    def __init__(self, X: Floats, y: NDArray[Any], classes: NDArray[Any] | None = None) -> None:
-        self.classes = np.unique(y) if classes is None else np.asarray(classes)
-        self.n_samples, self.n_features = X.shape
-        self.workspace = WORKSPACE
-        self._X, self._y = X, np.searchsorted(self.classes, y)
-
-    def batches(self, reading: Pass) -> Batches:
-        """Yield the batches of one pass.
-
-        Parameters
-        ----------
-        reading
-            Batch size and order.
-
-        Yields
-        ------
-        tuple
-            ``X`` (n, n_features) and ``y`` (n,), indices into `classes`.
-        """
-        order = None if reading.seed is None else reading.rng().permutation(self.n_samples)
-        for start in range(0, self.n_samples, reading.batch_size):
-            stop = min(start + reading.batch_size, self.n_samples)
-            rows: Any = slice(start, stop) if order is None else order[start:stop]
-            yield self._X[rows], self._y[rows]
+    trainer: Trainer
+    view: View
 
 
 def train(
@@ -133,6 +67,8 @@ def train(
     source: BatchSource,
     validation: BatchSource | None = None,
     *,
+    views: Sequence[View] | None = None,
+    checkpoint: Checkpoint | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
     """Train heads together; each distinct pass over the data is read once.
@@ -145,6 +81,11 @@ def train(
         The rows to learn from.
     validation
         Rows that are scored after every pass for the trainers that select on them.
+    views
+        What each head sees of the rows; everything if None.
+    checkpoint
+        Where the state after each pass is kept; a training of the same heads on the same rows
+        goes on from it.
     progress
         Called with the number of the reading (from 1) and the rows read in it so far.
 
@@ -153,34 +94,59 @@ def train(
     Cost: the number of *distinct* passes, not the number of heads, decides how often data are read.
     A head that is ahead of the others, as it needs no statistics first, waits for them.
     """
-    kinds = list(dict.fromkeys(type(head) for head in heads))
-    trainers: list[Trainer] = []
-    for kind in kinds:
-        trainers += kind.trainers([head for head in heads if type(head) is kind], source)
+    chosen = list(views or [EVERYTHING] * len(heads))
+    seen = {view: ViewedBatches(source, view) for view in chosen}
+    seats = _seats(heads, chosen, seen)
+    held_out = _as_seen(validation, seen)
+    trainers = [seat.trainer for seat in seats]
+    if checkpoint is not None:
+        checkpoint.load(trainers)
     reading_number = 0
-    while wanted := _group_by_pass(trainers):
+    while wanted := _group_by_pass(seats):
         for reading in _due(wanted):
-            members = wanted[reading]
             reading_number += 1
             n_read = 0
-            for X, y in source.batches(reading):
-                shared: Shared = {}
-                for trainer in members:
-                    trainer.consume(X, y, shared)
-                n_read += len(y)
+            for batch in source.batches(reading):
+                _feed(wanted[reading], batch, seen)
+                n_read += len(batch.index)
                 if progress is not None:
                     progress(reading_number, n_read)
-            _close(members, validation)
+            _close(wanted[reading], validation, held_out)
+        if checkpoint is not None:
+            checkpoint.save(trainers)
     for trainer in trainers:
         trainer.finish()
 
 
-def _group_by_pass(trainers: Sequence[Trainer]) -> dict[Pass, list[Trainer]]:
+def _seats(
+    heads: Sequence[Any], views: Sequence[View], seen: Mapping[View, BatchSource]
+) -> list[Seat]:
+    """Let each kind of head make trainers for its heads that see the same."""
+    members: dict[tuple[type[Any], View], list[Any]] = {}
+    for head, view in zip(heads, views, strict=True):
+        members.setdefault((type(head), view), []).append(head)
+    return [
+        Seat(trainer, view)
+        for (kind, view), own in members.items()
+        for trainer in kind.trainers(own, seen[view])
+    ]
+
+
+def _feed(seats: Sequence[Seat], batch: RowBatch, seen: Mapping[View, ViewedBatches]) -> None:
+    """Hand a batch to trainers, to each as it sees it."""
+    parts: dict[View, tuple[RowBatch, Shared]] = {}
+    for trainer, view in seats:
+        if view not in parts:
+            parts[view] = seen[view].cut(batch), {}
+        trainer.consume(*parts[view])
+
+
+def _group_by_pass(seats: Sequence[Seat]) -> dict[Pass, list[Seat]]:
     """Return the trainers that are not finished, by the pass they want next."""
-    wanted: dict[Pass, list[Trainer]] = {}
-    for trainer in trainers:
-        if (reading := trainer.next_pass()) is not None:
-            wanted.setdefault(reading, []).append(trainer)
+    wanted: dict[Pass, list[Seat]] = {}
+    for seat in seats:
+        if (reading := seat.trainer.next_pass()) is not None:
+            wanted.setdefault(reading, []).append(seat)
     return wanted
 
 
@@ -193,29 +159,35 @@ def _due(wanted: Iterable[Pass]) -> list[Pass]:
     readings = list(wanted)
     if stored := [reading for reading in readings if reading.seed is None]:
         return stored
-    first: dict[tuple[int, int | None], Pass] = {}
+    first: dict[Pass, Pass] = {}
     for reading in sorted(readings, key=lambda reading: reading.epoch):
-        first.setdefault((reading.batch_size, reading.seed), reading)
+        first.setdefault(replace(reading, epoch=0), reading)
     return list(first.values())
 
 
-def _close(trainers: Sequence[Trainer], validation: BatchSource | None) -> None:
-    """End the pass of all trainers, scoring the validation rows once for those that want it."""
+def _as_seen(
+    validation: BatchSource | None, seen: Mapping[View, ViewedBatches]
+) -> dict[View, ViewedBatches]:
+    """Return the validation rows in every view, with the classes of the training."""
     if validation is None:
-        for trainer in trainers:
-            trainer.end_pass(None)
-        return
-    wanting = [trainer for trainer in trainers if trainer.validates]
-    scores: list[list[Floats]] = [[] for _ in wanting]
-    labels: list[NDArray[np.intp]] = []
-    if wanting:
-        for X, y in validation.batches(Pass()):
-            labels.append(y)
-            for collected, trainer in zip(scores, wanting, strict=True):
-                collected.append(trainer.scores(X))
-    for trainer in trainers:
-        if trainer.validates:
-            own = np.concatenate(scores[wanting.index(trainer)])
-            trainer.end_pass((own, np.concatenate(labels)))
-        else:
-            trainer.end_pass(None)
+        return {}
+    return {view: ViewedBatches(validation, view, part.classes) for view, part in seen.items()}
+
+
+def _close(
+    seats: Sequence[Seat], validation: BatchSource | None, held_out: Mapping[View, ViewedBatches]
+) -> None:
+    """End the pass of all trainers, scoring the validation rows once for those that want it."""
+    wanting = [seat for seat in seats if seat.trainer.validates and seat.view in held_out]
+    scores: dict[int, list[Floats]] = {id(seat.trainer): [] for seat in wanting}
+    labels: dict[View, list[NDArray[np.intp]]] = {seat.view: [] for seat in wanting}
+    if wanting and validation is not None:
+        for batch in validation.batches(Pass()):
+            parts = {view: held_out[view].cut(batch) for view in labels}
+            for view, part in parts.items():
+                labels[view].append(part.y)
+            for trainer, view in wanting:
+                scores[id(trainer)].append(trainer.scores(parts[view].X))
+    for trainer, view in seats:
+        own = scores.get(id(trainer))
+        trainer.end_pass((own and (np.concatenate(own), np.concatenate(labels[view]))) or None)

@@ -17,6 +17,7 @@ from benchmarks.paired import Timing, interleave, report, speed
 
 import heads
 from heads import fitting, hsic_training, passes
+from heads.batch_source import Pass, RowBatch
 
 N_ROWS, N_LAYERS, WIDTH = 2048, 13, 768
 EPOCHS, BATCH = 1, 128
@@ -72,10 +73,10 @@ def test_grid_reads_and_computes_every_batch_once(ds: object) -> None:
 
     original = source.batches
 
-    def spied(reading: passes.Pass) -> passes.Batches:
-        for X, y in original(reading):
-            reads.append(len(y))
-            yield X, y
+    def spied(reading: Pass) -> Iterator[RowBatch]:
+        for batch in original(reading):
+            reads.append(len(batch.y))
+            yield batch
 
     kernel = mock.patch.object(hsic_training, "center_kernel", wraps=hsic_training.center_kernel)
     with mock.patch.object(source, "batches", spied), kernel as input_kernel:

@@ -12,6 +12,7 @@ from featstore.errors import ConfigError, FingerprintError
 from featstore.simulate import simulate_store
 from featstore.store import Store
 from heads import HSICProbe, LogisticProbe, fit, fit_many
+from heads.batch_source import Pass
 from heads.origins import origin_of
 
 ROUNDING = 1e-6  # both solvers stop at a gradient of 1e-8
@@ -42,7 +43,7 @@ def test_fit__head_knows_its_origin_and_keeps_it(store: Store, tmp_path: Path) -
     ds = store.select(split="train", dataset="a")
     head = fit(LogisticProbe(), ds)
     names = ("store", "features", "view", "fingerprint", "layers")
-    assert head.origin_ == {name: ds.attrs[name] for name in names}
+    assert head.origin_ == {name: ds.attrs[name] for name in names} | {"target": "label"}
     heads.save(head, tmp_path / "head")
     assert heads.load(tmp_path / "head").origin_ == head.origin_
 
@@ -135,5 +136,5 @@ def test_fit__finite_features_whose_sum_overflows_are_no_mistake() -> None:
         {"x": (("sample", "feature"), X)}, {"label": ("sample", np.array([0, 1, 0, 1]))}
     )
     source = heads.fitting.StoreBatches(ds)
-    ((read, _),) = source.batches(heads.passes.Pass())
+    ((read, _, _),) = source.batches(Pass())
     np.testing.assert_array_equal(read, X)

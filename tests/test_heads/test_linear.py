@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from support.checks import two_classes
 
-from heads.linear import LinearBinaryHead
+from heads.batch_source import ArrayBatches
+from heads.linear import LinearHead
 from heads.logistic_probe import LogisticProbe
-from heads.passes import ArrayBatches
 
 
 def test_fit__takes_float16_whose_sum_overflows() -> None:
@@ -25,5 +25,5 @@ def test_decision_function__is_the_same_for_one_row_and_for_many() -> None:
 
 
 def test_subclass__has_to_say_how_it_is_trained() -> None:
-    with pytest.raises(NotImplementedError, match="LinearBinaryHead has no trainers"):
-        LinearBinaryHead.trainers([], ArrayBatches(*two_classes()))
+    with pytest.raises(NotImplementedError, match="LinearHead has no trainers"):
+        LinearHead.trainers([], ArrayBatches(*two_classes()))

@@ -14,10 +14,11 @@ from sklearn.preprocessing import StandardScaler
 from support.checks import CutBatches
 from support.features import Data, ill_conditioned, vit_like
 
-from heads import logistic_probe, passes
+from heads import batch_source, logistic_probe
+from heads.batch_source import ArrayBatches
 from heads.logistic_probe import LogisticProbe
 from heads.newton import DenseNewton, NewtonCG
-from heads.passes import ArrayBatches, train
+from heads.passes import train
 
 SAME_OPTIMUM = 1e-4  # what is promised against scikit-learn; it is met with room to spare
 ROUNDING = 1e-8  # same arithmetic in another order
@@ -143,7 +144,7 @@ def test_logistic_probe__heads_trained_together_equal_single_fits(shape: tuple[i
 def test_logistic_probe__many_heads_share_the_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = vit_like(200, 30)
     one_hessian = 8 * 31**2
-    monkeypatch.setattr(passes, "WORKSPACE", 2 * one_hessian)
+    monkeypatch.setattr(batch_source, "WORKSPACE", 2 * one_hessian)
     heads = [LogisticProbe(C=C) for C in (0.01, 0.1, 1.0)]
     solvers = {
         n: {type(t._solver) for t in LogisticProbe.trainers(heads[:n], ArrayBatches(X, y))}
@@ -168,8 +169,8 @@ def test_logistic_trainer__scores_are_the_decision_values_of_the_point_reached()
     (trainer,) = LogisticProbe.trainers([head], source)
     assert (trainer.scores(X) == 0).all()
     while (reading := trainer.next_pass()) is not None:
-        for batch, labels in source.batches(reading):
-            trainer.consume(batch, labels, {})
+        for batch in source.batches(reading):
+            trainer.consume(batch, {})
         trainer.end_pass(None)
     trainer.finish()
     expected = head.decision_function(X)

@@ -1,15 +1,16 @@
 """The loop that trains heads: what is read how often, and who is asked for scores."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 from support.checks import two_classes
 
+from heads.batch_source import ArrayBatches, Floats, Pass, RowBatch, Shared
 from heads.hsic_probe import HSICProbe
 from heads.logistic_probe import LogisticProbe
-from heads.passes import ArrayBatches, Batches, Floats, Pass, Shared, Trainer, train
+from heads.passes import Trainer, train
 
 
 class Counted(ArrayBatches):
@@ -19,7 +20,7 @@ class Counted(ArrayBatches):
         super().__init__(X, y)
         self.readings: list[Pass] = []
 
-    def batches(self, reading: Pass) -> Batches:
+    def batches(self, reading: Pass) -> Iterator[RowBatch]:
         self.readings.append(reading)
         return super().batches(reading)
 
@@ -44,8 +45,8 @@ class Recorder:
         done = len(self.validations)
         return self.passes[done] if done < len(self.passes) else None
 
-    def consume(self, X: Floats, y: Any, shared: Shared) -> None:
-        self.rows[len(self.validations)] += X[:, 0].tolist()
+    def consume(self, batch: RowBatch, shared: Shared) -> None:
+        self.rows[len(self.validations)] += batch.X[:, 0].tolist()
         shared.setdefault("seen", []).append(self)
         self.shared.append(shared)
 
@@ -55,6 +56,12 @@ class Recorder:
 
     def end_pass(self, validation: Any) -> None:
         self.validations.append(validation)
+
+    def state(self) -> None:
+        return None
+
+    def restore(self, state: Any) -> None:
+        raise AssertionError("nothing was kept")
 
     def finish(self) -> None:
         self.finished = True
@@ -131,7 +138,7 @@ def test_pass__seed_and_epoch_decide_the_order() -> None:
 def test_array_batches__labels_are_indices_into_the_classes() -> None:
     X, _ = two_classes(4)
     source = ArrayBatches(X, np.array(["real", "fake", "fake", "real"]))
-    ((_, y),) = source.batches(Pass())
+    ((_, y, _),) = source.batches(Pass())
     assert source.classes.tolist() == ["fake", "real"]
     assert y.tolist() == [1, 0, 0, 1]
 

@@ -229,7 +229,7 @@ def test_load__says_which_array_is_not_as_described(
         ({"coef_": np.full((1, 5), np.nan)}, "'coef_' must hold finite numbers"),
         ({"intercept_": np.array([np.inf])}, "'intercept_' must hold finite numbers"),
         ({"coef_": np.zeros((1, 5), np.int64)}, "'coef_' must hold finite numbers"),
-        ({"classes_": np.arange(3)}, r"'classes_' must be an array of shape \(2,\)"),
+        ({"classes_": np.arange(3)}, "'classes_' must be two sorted labels, got array"),
     ],
 )
 def test_load__says_which_array_makes_no_head(
