@@ -1,0 +1,90 @@
+"""Numbers of continual learning from the matrix R of scores: after each step, on each domain.
+
+``R[t, i]`` is the score (accuracy, AUROC, …) on domain i after step t. Lopez-Paz, Ranzato, "Gradient
+Episodic Memory for Continual Learning", NeurIPS 2017, for AA, BWT and FWT; Chaudhry et al.,
+"Riemannian Walk for Incremental Learning", ECCV 2018, for forgetting.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Matrix = NDArray[np.float64]
+
+
+def continual_metrics(
+    scores: ArrayLike, learned: Sequence[int] | None = None, baseline: ArrayLike | None = None
+) -> dict[str, float]:
+    """Return all numbers of one run.
+
+    Parameters
+    ----------
+    scores
+        R (n_steps, n_domains).
+    learned
+        The domain learned at each step, (n_steps,); step t learns domain t if None. A domain may be
+        learned again; domains that are never learned do not count.
+    baseline
+        Scores (n_domains,) before any training, or one number, for FWT; nan without it.
+
+    Returns
+    -------
+    dict
+        ``AA`` mean over the learned domains after the last step; ``average_incremental`` mean over
+        steps of the mean over the domains learned so far; ``BWT`` mean change of a domain since it
+        was last learned, without those of the last step; ``relative_BWT`` the same in units of the
+        score then; ``forgetting`` mean fall from the best score before the last step; ``FWT`` mean
+        score, above the baseline, of a domain just before it is first learned. nan where there is
+        nothing to average.
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit or a score that is needed is missing.
+
+    Examples
+    --------
+    >>> R = [[0.9, 0.5, 0.5], [0.8, 0.95, 0.6], [0.7, 0.9, 0.97]]
+    >>> {name: round(value, 4) for name, value in continual_metrics(R, baseline=0.5).items()}
+    ... # doctest: +NORMALIZE_WHITESPACE
+    {'AA': 0.8567, 'average_incremental': 0.8772, 'BWT': -0.125, 'relative_BWT': -0.1374,
+     'forgetting': 0.125, 'FWT': 0.05}
+    """
+    R = np.asarray(scores, np.float64)
+    order = list(range(len(R))) if learned is None else list(learned)
+    if R.ndim != 2 or len(order) != len(R) or not set(order) <= set(range(R.shape[1])):
+        raise ValueError(
+            f"'scores' must have a row per step and a column per domain, got shape {R.shape} for "
+            f"steps that learn {order}."
+        )
+    domains = list(dict.fromkeys(order))
+    first = {i: order.index(i) for i in domains}
+    last = {i: len(order) - 1 - order[::-1].index(i) for i in domains}
+    before = [i for i in domains if last[i] < len(R) - 1]
+    then = np.array([R[last[i], i] for i in before])
+    change = R[-1, before] - then
+    best = np.array([R[first[i] : -1, i].max() for i in before])
+    so_far = [R[t, [i for i in domains if first[i] <= t]].mean() for t in range(len(R))]
+    return {
+        "AA": _mean(R[-1, domains]),
+        "average_incremental": _mean(np.array(so_far)),
+        "BWT": _mean(change),
+        "relative_BWT": _mean(change / then),
+        "forgetting": _mean(best - R[-1, before]),
+        "FWT": _forward(R, first, baseline),
+    }
+
+
+def _forward(R: Matrix, first: dict[int, int], baseline: ArrayLike | None) -> float:
+    """Return the mean score above the baseline of a domain just before it is first learned."""
+    if baseline is None:
+        return float("nan")
+    base = np.broadcast_to(np.asarray(baseline, np.float64), R.shape[1:])
+    later = [i for i, step in first.items() if step > 0]
+    return _mean(np.array([R[first[i] - 1, i] - base[i] for i in later]))
+
+
+def _mean(values: Matrix) -> float:
+    """Return the mean, nan of nothing."""
+    return float(values.mean()) if len(values) else float("nan")

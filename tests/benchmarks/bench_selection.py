@@ -1,0 +1,90 @@
+"""Selections for replay against the bare matrix products that they need."""
+
+import numpy as np
+from benchmarks.paired import Row, interleave, one_thread, report, speed
+from scipy.spatial.distance import cdist
+from threadpoolctl import threadpool_limits
+
+from continual.selection.greedy import greedy, min_max
+from continual.selection.relevance import exact_relevance, median_sigma, nystrom_relevance
+
+N_ROWS, N_KEEP, WIDTH = 100_000, 1000, 64
+N_DENSE = 20_000
+LINEAR = (100_000, 1_000_000)
+
+
+def latents(n_rows: int) -> np.ndarray:
+    return np.random.default_rng(0).standard_normal((n_rows, WIDTH), np.float32)
+
+
+def test_greedy_steps() -> None:
+    Z, zeros = latents(N_ROWS), np.zeros(N_ROWS)
+    column, out = np.ascontiguousarray(Z[0]), np.empty(N_ROWS, np.float32)
+
+    def products() -> None:
+        for _ in range(N_KEEP):
+            np.matmul(Z, column, out=out)
+
+    rows = [
+        speed(
+            f"{name} | products of the rows with a vector",
+            *interleave(lambda weight=weight: greedy(Z, N_KEEP, weight, zeros, zeros), products),
+            amount=N_KEEP,
+            unit="steps/s",
+            wanted=">= 0.667",
+        )
+        for name, weight in (("k-center", 1.0), ("HGR", 0.5))
+    ]
+    report(f"Greedy steps over {N_ROWS:,} rows x {WIDTH}", rows)
+
+
+def test_dense_greedy() -> None:
+    Z, n_keep = latents(N_DENSE), N_DENSE // 100
+
+    def dense() -> list[int]:
+        D = cdist(Z, Z, "sqeuclidean").astype(np.float32)
+        nearest, chosen = D[0].copy(), [0]
+        for _ in range(1, n_keep):
+            chosen.append(int(np.argmax(min_max(nearest))))
+            np.minimum(nearest, D[chosen[-1]], out=nearest)
+        return chosen
+
+    sides = interleave(lambda: k_center(Z, n_keep), dense, rounds=3)
+    row = speed("k-center | dense", *sides, amount=1, unit="runs/s", wanted=">= 10")
+    report(f"k-center of {N_DENSE:,} rows against an n x n matrix", [row])
+
+
+def k_center(Z: np.ndarray, n_keep: int) -> np.ndarray:
+    first = np.zeros(len(Z))
+    first[0] = 1
+    return greedy(Z, n_keep, 1.0, np.zeros(len(Z)), first)
+
+
+def test_relevance() -> None:
+    n_rows = N_ROWS // 4  # the same tiles, a sixteenth of them
+    Z = latents(n_rows)
+    sigma = median_sigma(Z, np.random.default_rng(0))
+
+    def products() -> None:
+        for _ in range(2):
+            for start in range(0, n_rows, 512):
+                Z[start : start + 512] @ Z.T
+
+    with threadpool_limits(1):
+        sides = interleave(lambda: exact_relevance(Z, sigma), products, rounds=3)
+    size = {"amount": n_rows**2 / 1e6, "unit": "M pairs/s"}
+    row = speed("exact relevance | two products", *sides, **size, wanted=">= 0.4")
+    report(f"Relevance of {n_rows:,} rows x {WIDTH}, one thread", [row])
+
+
+def test_nystrom_is_linear() -> None:
+    rng = np.random.default_rng(0)
+    with one_thread():
+        small, large = (
+            interleave(lambda Z=latents(n): nystrom_relevance(Z, 10.0, rng), rounds=3)[0]
+            for n in LINEAR
+        )
+    slope = np.log(np.median(large.wall) / np.median(small.wall)) / np.log(LINEAR[1] / LINEAR[0])
+    texts = (f"{np.median(timing.wall):.2f} s" for timing in (large, small))
+    row = Row("log-log slope, 10⁶ | 10⁵ rows", *texts, float(slope), "<= 1.1")
+    report("Nyström relevance", [row])
