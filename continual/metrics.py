@@ -1,8 +1,8 @@
 """Numbers of continual learning from the matrix R of scores: after each step, on each domain.
 
-``R[t, i]`` is the score (accuracy, AUROC, …) on domain i after step t. Lopez-Paz, Ranzato, "Gradient
-Episodic Memory for Continual Learning", NeurIPS 2017, for AA, BWT and FWT; Chaudhry et al.,
-"Riemannian Walk for Incremental Learning", ECCV 2018, for forgetting.
+``R[t, i]`` is the score (accuracy, AUROC, …) on domain i after step t. AA, BWT and FWT: Lopez-Paz,
+Ranzato, "Gradient Episodic Memory for Continual Learning", NeurIPS 2017. Forgetting: Chaudhry et
+al., "Riemannian Walk for Incremental Learning", ECCV 2018.
 """
 
 from collections.abc import Sequence

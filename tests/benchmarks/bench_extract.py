@@ -105,9 +105,7 @@ def folder() -> Iterator[Path]:
 
 def test_stand_in_device(folder: Path) -> None:
     trial = Trial(folder, N_IMAGES, COPIES)
-    rows = [
-        stand_in_row(trial, rate, maps) for maps in ("host", "device") for rate in DEVICE_RATES
-    ]
+    rows = [stand_in_row(trial, rate, maps) for maps in ("host", "device") for rate in DEVICE_RATES]
     device = StandIn(DEVICE_RATES[0])
     rows += bytes_on_disk(trial.ours(device), trial.usual(device.forward))
     report(f"Extraction, {trial.n_images} JPEGs, stand-in device | usual script", rows)

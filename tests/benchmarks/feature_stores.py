@@ -13,8 +13,13 @@ from featstore.samples import add_records
 from featstore.store import GroupKey
 
 
-def write_store(path: Path, *, n_rows: int, n_layers: int, width: int) -> Store:
-    """Write one dataset and split of normal numbers whose mean depends on the label a little."""
+def write_store(
+    path: Path, *, n_rows: int, n_layers: int, width: int, vit_like: bool = False
+) -> Store:
+    """Write one dataset and split of normal numbers whose mean depends on the label a little.
+
+    They are independent, or correlated and partly far from zero as in the residual stream of a ViT.
+    """
     store = featstore.create(path)
     layers = [Layer(f"block.{i}", "block", i, width) for i in range(n_layers)]
     fingerprint = store.register("made-up", "clean", {}, layers)
@@ -24,11 +29,17 @@ def write_store(path: Path, *, n_rows: int, n_layers: int, width: int) -> Store:
     labels = table.column("label")
     rng = np.random.default_rng(0)
     shape = (group.block_rows, n_layers, width)
-    noise = rng.standard_normal(shape, np.float32).astype(np.float16)
+    noise = rng.standard_normal(shape, np.float32)
+    if vit_like:
+        spectrum = np.arange(1, width + 1, dtype=np.float32) ** -0.5
+        mixing = rng.standard_normal((width, width), np.float32) / np.linalg.norm(spectrum)
+        noise = (noise * spectrum) @ mixing
+        noise[..., :4] += 25
+    noise = noise.astype(np.float16)
     direction = (0.1 * rng.standard_normal(width)).astype(np.float16)
     for number in range(group.n_blocks):
         rows = group.rows_of(number)
-        values = np.roll(noise, number, axis=2)[: len(rows)]
+        values = np.roll(noise, number, axis=1 if vit_like else 2)[: len(rows)]
         values[labels[rows.start : rows.stop] == 1] += direction
         ids = rng.integers(0, 256, (len(rows), schema.SAMPLE_ID_BYTES), np.uint8)
         facts = np.zeros((len(rows), len(schema.FACTS)), np.int64)
