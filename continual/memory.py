@@ -1,0 +1,228 @@
+"""What is kept of past domains: row ids into the store, never copies of features."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from featstore.durable import sync_folder, write_bytes, write_json
+from featstore.errors import ConfigError, SchemaError
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from featstore.store import Store
+
+FORMAT_VERSION = 1
+ROWS, RECORD = "rows.parquet", "memory.json"
+COLUMNS = {
+    "domain": "str", "rank": "int64", "label": "int8", "generator": "str", "dataset": "str",
+    "split": "str", "row": "int64", "sample_id": "str", "path": "str",
+}  # fmt: skip
+"""Columns of the table: ``rank`` is the place of a row in the order of choice of its class and
+domain, ``row`` its number in the sample table of its dataset and split."""
+
+
+class ReplayMemory:
+    """Rows kept for replay.
+
+    Attributes
+    ----------
+    rows : DataFrame
+        One line per row kept, with the columns `COLUMNS`.
+    choices : dict
+        For each domain how its rows were chosen: selection, its options, bandwidth, encoder.
+    features : dict or None
+        Store, feature set, view and fingerprint of the features the rows were chosen by.
+    """
+
+    def __init__(self) -> None:
+        self.rows = pd.DataFrame({k: pd.Series([], dtype=v) for k, v in COLUMNS.items()})
+        self.choices: dict[str, dict[str, Any]] = {}
+        self.features: dict[str, str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def remember(
+        self, ds: "xr.Dataset", chosen: NDArray[np.int64], domain: str, how: Mapping[str, Any]
+    ) -> None:
+        """Add rows of a domain; rows of the same domain that were kept before are replaced.
+
+        Parameters
+        ----------
+        ds
+            The selection of the store that was chosen from.
+        chosen
+            Positions along ``sample``, in the order of choice within each class.
+        domain
+            Name of the domain.
+        how
+            What is known of the choice, of JSON types.
+
+        Raises
+        ------
+        ConfigError
+            If a row is chosen twice, or the features are of another origin.
+        """
+        if len(np.unique(chosen)) != len(chosen):
+            raise ConfigError("rows must be kept once, got some twice; choose different rows.")
+        self._require_origin(ds)
+        kept = ds.isel(sample=chosen)
+        label = kept["label"].values.astype(np.int8)
+        rows = pd.DataFrame(
+            {
+                "domain": domain,
+                "rank": pd.Series(label).groupby(label).cumcount().to_numpy(),
+                "label": label,
+                **{name: _names(kept, name) for name in ("generator", "dataset", "split")},
+                "row": kept["row"].values,
+                "sample_id": kept["sample_id"].values.astype(str),
+                "path": kept["path"].values.astype(str),
+            }
+        ).astype(COLUMNS)
+        others = self.rows[self.rows["domain"] != domain]
+        self.rows = pd.concat([others, rows], ignore_index=True)
+        self.choices[domain] = dict(how)
+
+    def _require_origin(self, ds: "xr.Dataset") -> None:
+        """Refuse features of another origin than those kept."""
+        names = ("store", "features", "view", "fingerprint")
+        found = {name: str(ds.attrs[name]) for name in names}
+        if self.features is not None and self.features["fingerprint"] != found["fingerprint"]:
+            raise ConfigError(
+                f"a memory must hold rows of features of one origin, {self.features}, got {found}."
+            )
+        self.features = found
+
+    def shrink(self, capacity: int) -> None:
+        """Keep at most so many rows, shared equally among domains and classes.
+
+        Parameters
+        ----------
+        capacity
+            Most rows, at least one per domain and class. Rows chosen first are kept; a class with
+            fewer than its share leaves the rest to the others.
+
+        Raises
+        ------
+        ConfigError
+            If the capacity does not hold a row of each.
+        """
+        sizes = self.rows.groupby(["domain", "label"], sort=False).size()
+        if capacity < len(sizes):
+            raise ConfigError(
+                f"'capacity' must hold a row of each of {len(sizes)} classes and domains, got "
+                f"{capacity}."
+            )
+        ordered = self.rows.assign(place=np.arange(len(self.rows))).sort_values(["rank", "place"])
+        self.rows = self.rows.loc[np.sort(ordered.index[:capacity])].reset_index(drop=True)
+
+    def select(self, store: "Store", layer: Any = None) -> "xr.Dataset":
+        """Return the features of the rows kept, lazily.
+
+        Parameters
+        ----------
+        store
+            The store that holds them.
+        layer
+            Layers, as for `Store.select`.
+
+        Returns
+        -------
+        xarray.Dataset
+            As of `Store.select`, without an order.
+
+        Raises
+        ------
+        ConfigError
+            If the memory is empty.
+        SchemaError
+            If the store does not hold these images at these rows.
+        """
+        if self.features is None or not len(self.rows):
+            raise ConfigError("a memory must hold rows to be selected, got an empty one.")
+        ds = store.select(
+            self.features["features"],
+            dataset=sorted(set(self.rows["dataset"])),
+            split=sorted(set(self.rows["split"])),
+            layer=layer,
+            view=self.features["view"],
+        )
+        keys = ["dataset", "split", "row"]
+        there = pd.DataFrame({name: _names(ds, name) for name in keys[:2]} | {"row": ds["row"]})
+        there["position"] = np.arange(len(there))
+        found = self.rows.merge(there, "left", on=keys).sort_values("position")
+        positions = found["position"].to_numpy()
+        if np.isnan(positions.astype(float)).any():
+            raise SchemaError(
+                f"the store must hold the rows kept, got {str(store.path)!r} without "
+                f"{int(np.isnan(positions.astype(float)).sum())} of them; extract them again."
+            )
+        kept = ds.isel(sample=positions.astype(np.int64))
+        if (kept["sample_id"].values.astype(str) != found["sample_id"].to_numpy()).any():
+            raise SchemaError(
+                f"the store must hold the images kept, got {str(store.path)!r} with others at "
+                "their rows; is it the store the memory was made from?"
+            )
+        return kept
+
+    def save(self, folder: Path | str) -> None:
+        """Write the memory into a folder, replacing what is there.
+
+        Parameters
+        ----------
+        folder
+            Created if absent.
+        """
+        target = Path(folder)
+        target.mkdir(parents=True, exist_ok=True)
+        write_bytes(target / ROWS, self.rows.to_parquet(index=False))
+        record = {"format_version": FORMAT_VERSION, "n_rows": len(self.rows)}
+        write_json(target / RECORD, {**record, "features": self.features, "choices": self.choices})
+        sync_folder(target)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read a memory.
+
+        Parameters
+        ----------
+        folder
+            Written by `save`.
+
+        Returns
+        -------
+        ReplayMemory
+            Equal to that saved.
+
+        Raises
+        ------
+        SchemaError
+            If the folder holds no memory, or one of a newer version.
+        """
+        source = Path(folder)
+        try:
+            record = json.loads((source / RECORD).read_text())
+            rows = pd.read_parquet(source / ROWS).astype(COLUMNS)
+        except (OSError, ValueError, KeyError) as err:
+            raise SchemaError(f"{str(source)!r} must hold a saved memory: {err}") from err
+        if record.get("format_version") != FORMAT_VERSION or record.get("n_rows") != len(rows):
+            raise SchemaError(
+                f"{str(source)!r} must hold a whole memory of format {FORMAT_VERSION}, got format "
+                f"{record.get('format_version')!r} with {len(rows)} rows; save it again."
+            )
+        memory = cls()
+        memory.rows, memory.features = rows[list(COLUMNS)], record["features"]
+        memory.choices = record["choices"]
+        return memory
+
+
+def _names(ds: "xr.Dataset", name: str) -> NDArray[Any]:
+    """Return a coded coordinate as text."""
+    names: NDArray[Any] = np.asarray(ds.attrs[f"{name}s"], dtype=object)
+    return np.asarray(names[ds[name].values])
