@@ -5,9 +5,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -179,52 +180,71 @@ def run_import(arguments: argparse.Namespace) -> None:
     print(imported_text(count, arguments.store))
 
 
-def add_train(commands: Any) -> None:
-    """Add ``train``."""
-    parser = commands.add_parser("train", help="train a head, write a run folder")
-    add_config(parser)
-    parser.set_defaults(run=lambda arguments: run_config(arguments, "Train"))
+class Described(NamedTuple):
+    """A command that a YAML file describes."""
+
+    help: str
+    module: str
+    config: str
+    function: str
+    unit: str
 
 
-def add_eval(commands: Any) -> None:
-    """Add ``eval``."""
-    parser = commands.add_parser("eval", help="evaluate a trained head, write a run folder")
-    add_config(parser)
-    parser.set_defaults(run=lambda arguments: run_config(arguments, "Eval"))
+DESCRIBED = {
+    "train": Described(
+        "train a head, write a run folder", "heads.training", "TrainConfig", "run_train", "rows"
+    ),
+    "eval": Described(
+        "evaluate a trained head, write a run folder",
+        "heads.training", "EvalConfig", "run_eval", "rows",
+    ),
+    "transfer": Described(
+        "train on each dataset alone, test on all",
+        "heads.transfer", "TrainConfig", "run_transfer", "trainings",
+    ),
+    "sweep": Described(
+        "a grid over heads, layers and seeds, one table",
+        "heads.sweep", "SweepConfig", "run_sweep", "heads",
+    ),
+    "fewshot": Described(
+        "a few images of each class or generator, many times",
+        "heads.few_shot", "FewShotConfig", "run_few_shot", "episodes",
+    ),
+    "fuse": Described(
+        "put the scores of several runs together",
+        "heads.fused_runs", "FusionConfig", "run_fusion", "runs",
+    ),
+    "attribute": Described(
+        "tell generators apart, and reject unknown ones",
+        "heads.attribution.run", "AttributionConfig", "run_attribution", "rows",
+    ),
+}  # fmt: skip
+"""Commands with ``--config``: what they are for, where their configuration and function are."""
 
 
-def add_transfer(commands: Any) -> None:
-    """Add ``transfer``."""
-    parser = commands.add_parser("transfer", help="train on each dataset alone, test on all")
-    add_config(parser)
-    parser.set_defaults(run=lambda arguments: run_config(arguments, "Transfer"))
+def add_described(name: str) -> Callable[[Any], None]:
+    """Return what adds one of `DESCRIBED`."""
+
+    def add(commands: Any) -> None:
+        parser = commands.add_parser(name, help=DESCRIBED[name].help)
+        parser.add_argument("--config", required=True, help="YAML; see configs/")
+        parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override")
+        parser.add_argument("--overwrite", action="store_true", help="move an older run aside")
+        parser.set_defaults(run=lambda arguments: run_described(arguments, DESCRIBED[name]))
+
+    return add
 
 
-def add_config(parser: argparse.ArgumentParser) -> None:
-    """Add the options of commands that are described by a YAML file."""
-    parser.add_argument("--config", required=True, help="YAML; see configs/")
-    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override")
-    parser.add_argument("--overwrite", action="store_true", help="move an older run aside")
-
-
-def run_config(arguments: argparse.Namespace, kind: str) -> None:
-    """Train, evaluate or compare as a YAML file says."""
+def run_described(arguments: argparse.Namespace, command: Described) -> None:
+    """Do what a YAML file says."""
     from featstore.config import load_config
-    from heads.run_config import EvalConfig, TrainConfig
-    from heads.training import run_eval, run_train
-    from heads.transfer import run_transfer
 
-    kinds: dict[str, tuple[type[Any], Callable[..., Any], str]] = {
-        "Train": (TrainConfig, run_train, "rows"),
-        "Eval": (EvalConfig, run_eval, "rows"),
-        "Transfer": (TrainConfig, run_transfer, "trainings"),
-    }
-    config_class, run, unit = kinds[kind]
-    config = load_config(arguments.config, config_class, arguments.set)
+    module = import_module(command.module)
+    config = load_config(arguments.config, getattr(module, command.config), arguments.set)
     if arguments.overwrite:
         config = replace(config, overwrite=True)
-    with progress_bar(unit) as progress:
-        result = run(config, progress=progress)
+    with progress_bar(command.unit) as progress:
+        result = getattr(module, command.function)(config, progress=progress)
     print(result.text())
 
 
@@ -258,9 +278,7 @@ COMMANDS = (
     add_ls,
     add_verify,
     add_import,
-    add_train,
-    add_eval,
-    add_transfer,
+    *map(add_described, DESCRIBED),
     add_demo,
 )
 

@@ -44,6 +44,8 @@ class Checkpoint:
         for number, trainer in enumerate(trainers):
             for name, array in (trainer.state() or {}).items():
                 arrays[f"{number}/{name}"] = array
+        if not arrays:
+            return
         data = safetensors.numpy.save(arrays, {"of": self._identity(trainers)})
         write_bytes(self.path, data)
         sync_folder(self.path.parent)

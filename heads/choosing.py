@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from featstore.errors import ConfigError
+from heads.evaluation.metrics import columns
 from heads.evaluation.roles import row_counts
 from heads.evaluation.scoring import score_many
 from heads.evaluation.tables import metric_table
 from heads.evaluation.thresholds import AT_HALF, ORACLE, best_threshold
+from heads.grids import LAYER
 from heads.run_config import RowsConfig, TrainConfig
 
 if TYPE_CHECKING:
@@ -81,7 +83,7 @@ def choose(
         nothing = "no validation rows: no threshold and no hyper-parameter was chosen"
         return Choice(heads[0], dict(HALF), [HALF_SENTENCE, nothing])
     frames = score_many(heads, data["val"], max_memory=config.max_memory, finite=False)
-    problems = [_problem(head, frame) for head, frame in zip(heads, frames, strict=True)]
+    problems = [head_problem(head, frame) for head, frame in zip(heads, frames, strict=True)]
     quality = [head_quality(frame, config.select_by) for frame in frames]
     best = _best(config, quality, problems, data["val"])
     kept = frames[best]
@@ -101,6 +103,8 @@ def choose(
         f"{config.select_by}, mean over datasets ({quality[best]:.4f}), on the same rows"
     )
     grid = pd.DataFrame(points)
+    if LAYER in grid:
+        grid[LAYER] = [" ".join(head.origin_["layers"]) for head in heads]
     grid[f"val_{config.select_by}"] = quality
     grid["chosen"] = np.arange(len(heads)) == best
     grid["problem"] = problems
@@ -128,11 +132,42 @@ def _best(
     return int(np.nanargmax(quality))
 
 
-def _problem(head: Any, scores: pd.DataFrame) -> str:
-    """Return why a head cannot be chosen; empty if it can."""
-    if not np.isfinite(head.coef_).all():
+def head_problem(head: Any, scores: pd.DataFrame) -> str:
+    """Return why a head cannot be chosen.
+
+    Parameters
+    ----------
+    head
+        A fitted head.
+    scores
+        Its scores of the validation rows.
+
+    Returns
+    -------
+    str
+        A sentence; empty if it can be chosen.
+    """
+    if not np.isfinite(getattr(head, "coef_", 0.0)).all():
         return "weights are not finite: its training diverged"
     return "" if np.isfinite(scores["score"]).all() else "scores are not finite"
+
+
+def head_numbers(scores: pd.DataFrame) -> dict[str, float]:
+    """Return all numbers for the scores of a head: the mean over datasets of each.
+
+    Parameters
+    ----------
+    scores
+        Finite scores of one split.
+
+    Returns
+    -------
+    dict
+        `heads.evaluation.metrics.columns`, decisions at the threshold 0.5: the unweighted mean over
+        the datasets in which a number is defined; NaN if there is none.
+    """
+    table = metric_table(scores, HALF, by=("dataset",), n_resamples=0)
+    return {name: float(table.iloc[-1][name]) for name in columns(HALF)}
 
 
 def head_quality(scores: pd.DataFrame, name: str) -> float:
@@ -153,8 +188,7 @@ def head_quality(scores: pd.DataFrame, name: str) -> float:
     """
     if not np.isfinite(scores["score"]).all():
         return float("nan")
-    table = metric_table(scores, HALF, by=("dataset",), n_resamples=0)
-    return float(table.iloc[-1][name])
+    return head_numbers(scores)[name]
 
 
 def _in_words(rows: RowsConfig | None) -> str:

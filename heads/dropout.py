@@ -23,7 +23,7 @@ class Dropout(nn.Module):
 
     def __init__(self, p: float) -> None:
         super().__init__()
-        self._zeros = round(p * 2**BITS)
+        self._zeros = min(round(p * 2**BITS), 2**BITS - 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return `x`, thinned out in training mode; any shape, float."""
@@ -33,4 +33,5 @@ class Dropout(nn.Module):
         words = torch.empty(n_words, dtype=torch.int64, device=x.device).random_(-(2**63), None)
         numbers = words.view(torch.int16)[: x.numel()].view(x.shape)
         kept = numbers >= self._zeros - 2 ** (BITS - 1)
-        return x * kept.to(x.dtype).mul_(2**BITS / (2**BITS - self._zeros))
+        thinned: Tensor = x * kept.to(x.dtype).mul_(2**BITS / (2**BITS - self._zeros))
+        return thinned

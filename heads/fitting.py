@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from featstore.batches import iter_batches
 from featstore.errors import ConfigError
+from featstore.layouts import FAKE, REAL
 from featstore.subset import Names, match
-from heads.batch_source import WORKSPACE, Floats, Labels, Pass, RowBatch, Target
+from heads.batch_source import Floats, Labels, Pass, RowBatch, Target
 from heads.checkpoints import Checkpoint
-from heads.origins import layer_names, origin_of, require_same_features
+from heads.origins import layer_names, layer_widths, origin_of, require_same_features
 from heads.passes import train
 from heads.sampling import draw_units
 from heads.views import View
@@ -49,10 +50,10 @@ class StoreBatches:
         self.targets: Mapping[str, Target] = _targets(ds)
         self._labels = Labels(self.targets["label"], classes)
         self.classes = self._labels.classes
-        self.layers = tuple(_widths(ds))
+        self.layers = tuple(layer_widths(ds))
         self.layer_names: tuple[str, ...] | None = tuple(layer_names(ds))
         self.n_samples, self.n_features = int(ds.sizes["sample"]), sum(self.layers)
-        self.workspace = min(WORKSPACE, int(parse_bytes(max_memory)) // 8)
+        self.workspace = int(parse_bytes(max_memory)) // 8
 
     def counts(self) -> NDArray[np.intp]:
         """Return how many rows each class has."""
@@ -101,14 +102,6 @@ def _targets(ds: "xr.Dataset") -> dict[str, Target]:
     if "pair" in ds.coords and (ds["pair"].values >= 0).any():
         targets["pair"] = Target.of(np.asarray(ds["pair"].values))
     return targets
-
-
-def _widths(ds: "xr.Dataset") -> Iterator[int]:
-    """Yield the number of features of every layer, in feature order."""
-    for values in ds.data_vars.values():
-        n_layers = values.shape[1] if values.ndim > 2 else 1
-        for _ in range(n_layers):
-            yield int(np.prod(values.shape[1:])) // n_layers
 
 
 def fit(  # noqa: PLR0913  keyword-only options
@@ -210,7 +203,7 @@ def fit_many(  # noqa: PLR0913  keyword-only options
     """
     members: list[Any] = _checked_heads(heads)
     _check_rows(ds, "rows to learn from")
-    source = StoreBatches(ds, max_memory)
+    source = StoreBatches(ds, max_memory, classes=_known_classes(members, ds))
     views = _views(len(members), source, layers, targets)
     if len(source.classes) == 1 and {"label"} >= {view.target for view in views}:
         raise ConfigError(
@@ -238,6 +231,13 @@ def fit_many(  # noqa: PLR0913  keyword-only options
     if state is not None:
         state.remove()
     return list(heads)
+
+
+def _known_classes(heads: Sequence[Any], ds: "xr.Dataset") -> NDArray[Any] | None:
+    """Return both classes for heads that need rows of the first alone; None: those of the rows."""
+    need_reals = all(getattr(head, "one_class", False) for head in heads)
+    alone = need_reals and np.unique(ds["label"].values).tolist() == [REAL]
+    return np.array([REAL, FAKE]) if alone else None
 
 
 def _views(

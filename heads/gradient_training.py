@@ -4,7 +4,7 @@
 subclass says. This module imports torch.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -53,7 +53,7 @@ class GradientTrainer:
     """
 
     def __init__(self, head: Any, source: BatchSource) -> None:
-        self.members = [head]
+        self.members: Sequence[Any] = [head]
         self.head, self.source = head, source
         self.device = torch_device(head.device)
         with seeded(self.device, head.random_state):
@@ -88,6 +88,18 @@ class GradientTrainer:
 
     def after_step(self) -> None:
         """Do what has to follow every step, such as a projection."""
+
+    def quality(self, scores: Floats, y: NDArray[np.intp]) -> float:
+        """Return what epochs are selected by, of validation scores (n, 1); larger is better."""
+        (precision,) = average_precisions(scores, y, self.source.classes)
+        return float(precision)
+
+    def improves(self, quality: float) -> bool:
+        """Return whether an epoch is to be kept instead of the best one before.
+
+        By default the later of two equal epochs is: average precision saturates before the loss.
+        """
+        return quality >= self._best
 
     def write(self, weights: Mapping[str, NDArray[Any]]) -> None:
         """Write the learned attributes onto the head; `weights` is the module's state."""
@@ -138,16 +150,13 @@ class GradientTrainer:
     def end_pass(self, validation: tuple[Floats, NDArray[np.intp]] | None) -> None:
         """Record the epoch, and keep its weights if it is the best so far, or the last."""
         self.epoch, self._step = self.epoch + 1, 0
-        precision = np.nan
-        if validation is not None:
-            (precision,) = average_precisions(*validation, self.source.classes)
+        quality = np.nan if validation is None else self.quality(*validation)
         means = [float(total) / self._n_rows for total in self._totals.values()]
-        self._history.append([*means, float(precision)])
+        self._history.append([*means, quality])
         self._totals, self._n_rows = {}, 0
-        # The later of two equal epochs: average precision saturates before the loss does.
         last = self.epoch == self.head.max_iter
-        if last if validation is None else precision >= self._best:
-            self._best, self._kept_epoch = precision, self.epoch
+        if last if validation is None else self.improves(quality):
+            self._best, self._kept_epoch = quality, self.epoch
             self._kept = {k: v.detach().clone() for k, v in self.module.state_dict().items()}
 
     def state(self) -> State | None:
@@ -209,5 +218,9 @@ def seeded(device: torch.device, *seeds: int) -> Iterator[None]:
     (seed,) = np.random.SeedSequence(seeds).generate_state(1, np.uint64)
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices):
-        torch.manual_seed(int(seed))
+        # Not torch.manual_seed, which seeds the generators of all GPUs, slowly.
+        torch.default_generator.manual_seed(int(seed))
+        if devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(int(seed))
         yield

@@ -38,6 +38,9 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     multiclass: ClassVar[bool] = False
     """Whether there may be more than two classes."""
 
+    one_class: ClassVar[bool] = False
+    """Whether it learns from rows of the first class alone, so that there need be no others."""
+
     classes_: NDArray[Any]
     n_features_in_: int
 
@@ -105,7 +108,9 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             if values is not None
         }
         self.__dict__.pop("origin_", None)  # of an earlier training from a store
-        train([self], ArrayBatches(features, labels, **extra))
+        alone = self.one_class and np.unique(labels).tolist() == [0]
+        classes = np.array([0, 1], labels.dtype) if alone else None
+        train([self], ArrayBatches(features, labels, classes, **extra))
         return self
 
     def check_trainable(self, source: BatchSource) -> None:

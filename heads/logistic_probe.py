@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal, Self
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from heads.batch_source import BatchSource
+from heads.curvatures import Curvatures
 from heads.linear import LinearHead
 from heads.logistic_training import LogisticTrainer
 from heads.passes import Trainer
@@ -15,10 +16,14 @@ from heads.row_sums import RowSample
 DENSE_FEATURES = 4096
 """Up to here Hessians are accumulated, if there are more rows than features."""
 
+FEWEST_MATRICES = 3
+"""As many must fit into the workspace for that."""
+
+LEAST_WORKSPACE = 2**25
+"""What heads take in any case, in bytes: as much as the rows at hand."""
+
 SAMPLE_ROWS = 4096
 """Most rows of a sample; its Gram matrix is factorised once per Newton step."""
-
-"""Memory of the Hessians, or of a row sample, of the heads that are trained together."""
 
 
 class LogisticProbe(LinearHead):
@@ -68,21 +73,29 @@ class LogisticProbe(LinearHead):
     -----
     The rows may come in any batches; the result changes by rounding alone.
 
-    With at most 4096 features, and more rows than features, the Hessian is accumulated along with
-    the gradient: ``n_samples · n_features²`` operations per pass, 6 to 12 passes.
+    With at most 4096 features, and more rows than features, steps are those of limited-memory BFGS
+    on top of a Hessian; with the head's own they are Newton's. A pass costs
+    ``4 · n_samples · n_features`` operations per head, and there are 6 to 15. A Hessian costs
+    ``n_samples · n_features²``, but is shared: that of the start serves all heads trained together,
+    and a path of ten `C` needs 2 to 5 of them (with separable classes and a large `C`, about as
+    many as passes). Memory: at most the workspace of the source (512 MiB; from the store an eighth
+    of ``max_memory``, divided among the views of the heads), whatever the number of heads.
 
     Otherwise steps are found by conjugate gradients: ``4 · n_samples · n_features`` operations per
-    pass, and the Hessian of a sample of at most 4096 rows and 512 MiB (from the store: an eighth
-    of ``max_memory``), held in memory, as preconditioner. If the sample is all rows this is again
-    Newton's method, 20 to 30 passes, at the cost of ``n_samples² · n_features``. If not, count on
-    a hundred passes, and several hundred when features are correlated and `C` is large.
+    pass, and the Hessian of a sample of at most 4096 rows that fits into the workspace, as
+    preconditioner. If the sample is all rows this is again Newton's method, 20 to 30 passes, at
+    the cost of ``n_samples² · n_features``. If not, count on a hundred passes, and several hundred
+    when features are correlated and `C` is large.
 
-    Heads that are trained together share every pass, the conversion to float64 and the sample.
+    Heads that are trained together share every pass, the conversion to float64, the matrix products
+    and the Hessians or the sample. Which Hessian a head steps with depends on its company; where it
+    ends does not, as that is decided by its own gradient.
 
     References
     ----------
-    Nocedal, Wright, "Numerical Optimization", 2nd ed., chapters 3 and 7. Ma, Takáč, "Distributed
-    inexact damped Newton method: data partitioning and load-balancing", 2016, for the sampled
+    Nocedal, Wright, "Numerical Optimization", 2nd ed., chapters 3 and 7. Liu, Nocedal, "On the
+    limited memory BFGS method for large scale optimization", 1989. Ma, Takáč, "Distributed inexact
+    damped Newton method: data partitioning and load-balancing", 2016, for the sampled
     preconditioner.
 
     Examples
@@ -93,7 +106,7 @@ class LogisticProbe(LinearHead):
     >>> X = rng.normal(size=(200, 10)) + y[:, None]
     >>> probe = LogisticProbe(C=0.1).fit(X, y)
     >>> probe.n_iter_, probe.gradient_norm_ <= 1e-8
-    (7, True)
+    (10, True)
     """
 
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
@@ -146,17 +159,22 @@ class LogisticProbe(LinearHead):
         ValueError
             If a parameter is out of its range or the source does not have two classes.
         """
+        kinds: dict[tuple[bool, bool], list[Self]] = {}
         for head in heads:
             head.check_trainable(source)
-        n_features = source.n_features
-        dense = n_features <= min(DENSE_FEATURES, source.n_samples)
-        if dense and len(heads) * 8 * (n_features + 1) ** 2 <= source.workspace:
-            return [LogisticTrainer(head, source, None) for head in heads]
-        kinds = {(head.fit_intercept, head.standardize) for head in heads}
-        affordable = max(1, source.workspace // (8 * n_features * len(kinds)))
-        n_rows = min(source.n_samples, SAMPLE_ROWS, affordable)
-        samples = {kind: RowSample(source.n_samples, n_rows) for kind in kinds}
+            kinds.setdefault((head.fit_intercept, head.standardize), []).append(head)
+        workspace = source.workspace // len(kinds)
         return [
-            LogisticTrainer(head, source, samples[head.fit_intercept, head.standardize])
-            for head in heads
+            LogisticTrainer(own, source, _memory(len(own), source, workspace))
+            for own in kinds.values()
         ]
+
+
+def _memory(n_heads: int, source: BatchSource, workspace: int) -> Curvatures | RowSample:
+    """Return what the solvers of heads share: Hessians where they fit, or a sample of the rows."""
+    n_features, workspace = source.n_features, max(workspace, LEAST_WORKSPACE)
+    n_matrices = workspace // (8 * (n_features + 1) ** 2)
+    if n_features <= min(DENSE_FEATURES, source.n_samples) and n_matrices >= FEWEST_MATRICES:
+        return Curvatures(n_heads, n_matrices)
+    n_rows = min(source.n_samples, SAMPLE_ROWS, max(1, workspace // (8 * n_features)))
+    return RowSample(source.n_samples, n_rows)

@@ -1,8 +1,8 @@
-"""One `LogisticProbe` while it is being trained: which sums its solver wants, pass by pass."""
+"""`LogisticProbe`s while they are being trained: which sums their solvers want, pass by pass."""
 
 import warnings
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,15 +11,19 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.class_weight import compute_class_weight
 
 from heads.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
-from heads.newton import DenseNewton, Newton, NewtonCG, Sums
+from heads.curvatures import Curvatures
+from heads.newton import Newton, NewtonCG, QuasiNewton, Sums
 from heads.passes import State
-from heads.row_sums import Labels, Matrix, RowSample, Vector
+from heads.row_sums import Evaluation, Labels, Matrix, RowSample, Vector, add_batch
 
 if TYPE_CHECKING:
     from heads.logistic_probe import LogisticProbe
 
-BATCH_NUMBERS = 2**22
-"""Features per batch, all rows together: 32 MiB as float64."""
+READING = Pass(2048)
+"""The pass that all heads ask for, whatever they see of the rows."""
+
+BLOCK_NUMBERS = 2**22
+"""Features converted to float64 at a time, all rows together: 32 MiB."""
 
 
 class Summary:
@@ -27,25 +31,34 @@ class Summary:
 
     Parameters
     ----------
-    classes
-        How many classes there are.
+    n_coefficients
+        Columns of the design matrix.
     """
 
-    def __init__(self, classes: int = 2) -> None:
-        self._scaler, self.counts = StandardScaler(), np.zeros(classes, np.intp)
+    def __init__(self, n_coefficients: int) -> None:
+        self.points = self.totals = np.empty((0, n_coefficients))
+        self._scaler, self.counts = StandardScaler(), np.zeros(2, np.intp)
 
-    def add(self, A: Matrix, y: Labels) -> None:
+    def weigh(self, A: Matrix, Z: Matrix, y: Labels) -> Matrix:
         """Add a batch of rows.
 
         Parameters
         ----------
         A
             Design matrix (n, n_coefficients).
+        Z
+            Nothing (0, n).
         y
             Labels (n,), indices of classes.
+
+        Returns
+        -------
+        ndarray
+            Nothing (0, n).
         """
         self._scaler.partial_fit(A)
-        self.counts += np.bincount(y, minlength=len(self.counts))
+        self.counts += np.bincount(y, minlength=2)
+        return Z
 
     @property
     def variances(self) -> Vector:
@@ -54,86 +67,135 @@ class Summary:
         return variances
 
 
-class LogisticTrainer:
-    """Newton's method for one head, fed with passes.
+class Course:
+    """One head on its way to the solution.
 
     Parameters
     ----------
     head
         What is trained.
+    summary
+        Filled in a first pass, if the head needs it.
+    make_solver
+        Makes its solver, called when that is over.
+    """
+
+    def __init__(
+        self, head: "LogisticProbe", summary: Summary, make_solver: Callable[..., Newton]
+    ) -> None:
+        self.head, self.n_passes = head, 0
+        self._summary, self._make_solver = summary, make_solver
+        self._sums = self._plan()
+        self.wanted = next(self._sums, None)
+
+    def _plan(self) -> Sums:
+        """Yield all the sums over rows that the head needs."""
+        if self.head.standardize or self.head.class_weight == "balanced":
+            yield self._summary
+        self.solver = self._make_solver(self.head)
+        yield from self.solver.sums()
+
+    def go_on(self) -> None:
+        """Let the solver use the sum that was wanted."""
+        self.n_passes += 1
+        self.wanted = next(self._sums, None)
+        if self.n_passes == self.head.max_iter:
+            self.wanted = None
+
+
+class LogisticTrainer:
+    """Solvers of heads that have one design matrix, fed with the same passes.
+
+    Parameters
+    ----------
+    heads
+        What is trained: all with an intercept or none, all standardised or none.
     source
         The rows to learn from; only its sizes and classes are read here.
-    sample
-        Rows to be held for conjugate gradients, filled in the first pass by the first trainer
-        that has it; None accumulates a Hessian instead.
+    memory
+        What the solvers share: Hessians, or rows held for conjugate gradients.
     """
 
     validates = False
 
     def __init__(
-        self, head: "LogisticProbe", source: BatchSource, sample: RowSample | None
+        self,
+        heads: "Sequence[LogisticProbe]",
+        source: BatchSource,
+        memory: Curvatures | RowSample,
     ) -> None:
-        self.members: Sequence[LogisticProbe] = [head]
-        self._head, self._sample = head, sample
-        self._classes, self._n_features = source.classes, source.n_features
-        self._pass = Pass(max(1, BATCH_NUMBERS // source.n_features))
-        self._n_passes = 0
-        self._sums = self._plan()
-        self._wanted = next(self._sums, None)
+        self.members: Sequence[LogisticProbe] = heads
+        self._memory, self._classes = memory, source.classes
+        self._n_features, self._intercept = source.n_features, int(heads[0].fit_intercept)
+        self._summary = Summary(self._n_features + self._intercept)
+        self._courses = [Course(head, self._summary, self._make_solver) for head in heads]
+        self._grant()
 
-    def _plan(self) -> Sums:
-        """Yield all the sums over rows that the head needs."""
-        summary = Summary()
-        if self._head.standardize or self._head.class_weight == "balanced":
-            yield summary
-        self._solver = self._make_solver(summary)
-        yield from self._solver.sums()
-
-    def _make_solver(self, summary: Summary) -> Newton:
+    def _make_solver(self, head: "LogisticProbe") -> Newton:
         """Return the solver; standardising is a penalty in units of each feature's variance."""
-        head = self._head
-        ridge = np.ones(self._n_features + head.fit_intercept)
+        ridge = np.ones(self._n_features + self._intercept)
         if head.standardize:
-            ridge = summary.variances
+            ridge = self._summary.variances
         ridge[self._n_features :] = 0
         if head.class_weight == "balanced":
-            weights = summary.counts.sum() / (2 * summary.counts)
+            weights = self._summary.counts.sum() / (2 * self._summary.counts)
         else:
             weights = compute_class_weight(
                 head.class_weight, classes=self._classes, y=self._classes
             )
-        if self._sample is None:
-            return DenseNewton(ridge, head.C * weights, head.tol)
-        return NewtonCG(ridge, head.C * weights, head.tol, self._sample)
+        if isinstance(self._memory, Curvatures):
+            return QuasiNewton(ridge, head.C * weights, head.tol, self._memory)
+        return NewtonCG(ridge, head.C * weights, head.tol, self._memory)
+
+    def _evaluations(self) -> dict[Any, Evaluation]:
+        """Return what is being evaluated, by solver."""
+        return {
+            course.solver: course.wanted
+            for course in self._courses
+            if isinstance(course.wanted, Evaluation)
+        }
+
+    def _grant(self) -> None:
+        """Choose the evaluation that comes with a Hessian in the next pass."""
+        if isinstance(self._memory, Curvatures):
+            self._memory.grant(self._evaluations())
 
     def next_pass(self) -> Pass | None:
         """Return the pass wanted next, the same for all heads, or None at the end."""
-        return None if self._wanted is None else self._pass
+        return READING if any(course.wanted is not None for course in self._courses) else None
 
     def consume(self, batch: RowBatch, shared: Shared) -> None:
-        """Add one batch to the sum of this pass."""
+        """Add one batch to the sums of this pass."""
         X, y, _ = batch
-        key = ("design matrix", self._head.fit_intercept)
-        if key not in shared:
-            shared[key] = _design_matrix(X, self._head.fit_intercept)
-        if self._sample is not None and not (self._sample in shared or self._sample.complete):
-            self._sample.add(shared[key], y)
-            shared[self._sample] = True
-        assert self._wanted is not None
-        self._wanted.add(shared[key], y)
+        sums = [course.wanted for course in self._courses if course.wanted is not None]
+        n_rows = max(1, BLOCK_NUMBERS // self._n_features)
+        for start in range(0, len(y), n_rows):
+            rows = slice(start, start + n_rows)
+            A = self._design_matrix(X[rows])
+            if isinstance(self._memory, RowSample) and not self._memory.complete:
+                self._memory.add(A, y[rows])
+            add_batch(list(dict.fromkeys(sums)), A, y[rows])
+
+    def _design_matrix(self, X: Floats) -> Matrix:
+        """Return the rows as float64, with a column of ones for the intercept."""
+        A = np.ones((len(X), self._n_features + self._intercept))
+        A[:, : self._n_features] = X
+        return A
 
     def scores(self, X: Floats) -> Floats:
-        """Return the logits (n_rows, 1) of the current point."""
-        theta = self._solver.theta
-        logits: Floats = _design_matrix(X, self._head.fit_intercept) @ theta[:, None]
+        """Return the logits (n_rows, n_members) of the current points."""
+        points = np.stack([course.solver.theta for course in self._courses])
+        logits: Floats = self._design_matrix(X) @ points.T
         return logits
 
     def end_pass(self, validation: tuple[Floats, NDArray[np.intp]] | None) -> None:
-        """Let the solver use the sum."""
-        self._n_passes += 1
-        self._wanted = next(self._sums, None)
-        if self._n_passes == self._head.max_iter:
-            self._wanted = None
+        """Let the solvers use the sums."""
+        if isinstance(self._memory, Curvatures):
+            self._memory.collect(self._evaluations())
+        for course in self._courses:
+            if course.wanted is not None:
+                course.go_on()
+        self._grant()
 
     def state(self) -> State | None:
         """Return None: an exact solver that was interrupted begins anew."""
@@ -144,22 +206,16 @@ class LogisticTrainer:
 
     def finish(self) -> None:
         """Write the learned attributes, and warn if they are not the solution."""
-        head, theta = self._head, self._solver.theta
-        head.coef_ = theta[None, : self._n_features].copy()
-        head.intercept_ = theta[self._n_features :].copy() if head.fit_intercept else np.zeros(1)
-        head.classes_, head.n_features_in_ = self._classes, self._n_features
-        head.n_iter_, head.gradient_norm_ = self._n_passes, self._solver.gradient_norm
-        if not self._solver.converged:
-            warnings.warn(
-                f"{head!r} stopped after {self._n_passes} passes with gradient norm "
-                f"{head.gradient_norm_:.2g}; raise 'max_iter' or 'tol'.",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-
-
-def _design_matrix(X: Floats, fit_intercept: bool) -> Matrix:
-    """Return the rows as float64, with a column of ones for the intercept."""
-    A = np.ones((len(X), X.shape[1] + fit_intercept))
-    A[:, : X.shape[1]] = X
-    return A
+        for head, course in zip(self.members, self._courses, strict=True):
+            theta = course.solver.theta
+            head.coef_ = theta[None, : self._n_features].copy()
+            head.intercept_ = theta[self._n_features :].copy() if self._intercept else np.zeros(1)
+            head.classes_, head.n_features_in_ = self._classes, self._n_features
+            head.n_iter_, head.gradient_norm_ = course.n_passes, course.solver.gradient_norm
+            if not course.solver.converged:
+                warnings.warn(
+                    f"{head!r} stopped after {course.n_passes} passes with gradient norm "
+                    f"{head.gradient_norm_:.2g}; raise 'max_iter' or 'tol'.",
+                    ConvergenceWarning,
+                    stacklevel=2,
+                )

@@ -1,22 +1,28 @@
 """Newton's method for L2 logistic regression on rows that are read pass by pass.
 
 A solver is a generator: it yields the sum over all rows that it needs next and goes on when the
-pass has filled it, so that the algorithm reads as if the data were in memory. `DenseNewton` has
-the Hessian accumulated; `NewtonCG`, for wide features, solves by conjugate gradients, one pass
-per product, preconditioned with the Hessian of a few rows. The sums are in `heads.row_sums`.
+pass has filled it, so that the algorithm reads as if the data were in memory. `QuasiNewton` lives
+on few Hessians, shared by the solvers of one design matrix; `NewtonCG`, for wide features, solves
+by conjugate gradients, one pass per product, preconditioned with the Hessian of a few rows. The
+sums are in `heads.row_sums`, shared Hessians in `heads.curvatures`.
 """
 
+from collections import deque
 from collections.abc import Generator
+from typing import Any
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve
 
+from heads.curvatures import Curvatures
 from heads.row_sums import Evaluation, HessianProduct, RowSample, RowSum, Vector
 
 SUFFICIENT_DECREASE = 1e-4  # Nocedal & Wright, Numerical Optimization, 2nd ed., equation 3.4
 LOSS_ROUNDING = 1e-12  # relative rounding of the loss; smaller decreases cannot be seen in it
 SHORTEST_STEP = 1e-10
 LOOSEST_RESIDUAL = 0.25  # of conjugate gradients, relative; tightened with the gradient
+SLOW = 0.3  # a step that leaves more of the gradient asks for a Hessian
+PAIRS = 10  # of steps and changes of the gradient, remembered since the last own Hessian
 
 Sums = Generator[RowSum, None, None]
 Point = Generator[RowSum, None, Evaluation | None]
@@ -44,14 +50,11 @@ class Newton:
     hardly matters to the loss, so that a small gradient would not mean that it is right.
     """
 
-    curved = False
-    """Whether evaluations come with a Hessian."""
-
     def __init__(self, ridge: Vector, costs: Vector, tol: float) -> None:
         self._ridge, self._costs, self._tol = ridge, costs, tol
         self.theta, self.gradient, self._mean = np.zeros((3, len(ridge)))
         self.loss = self.gradient_norm = np.inf
-        self.converged = False
+        self.converged = self._asks = False
 
     def sums(self) -> Sums:
         """Yield the sums over all rows that are needed, one after the other, to the solution.
@@ -82,10 +85,12 @@ class Newton:
                 return
             direction = yield from self._direction(point)
             point = yield from self._search(direction)
+            if point is None:
+                point = yield from self._look_closer()
 
     def _evaluation(self, theta: Vector) -> Evaluation:
         """Return the sum to ask for at a point."""
-        return Evaluation(theta, self._costs, curved=self.curved)
+        return Evaluation(theta, self._costs, asks=self._asks)
 
     def _penalised(self, point: Evaluation) -> float:
         """Return the loss with its penalty."""
@@ -114,29 +119,90 @@ class Newton:
                 return None if self.converged else point
             if self._penalised(point) <= self.loss + SUFFICIENT_DECREASE * step * slope:
                 return point
-            step /= 2
+            step, self._asks = step / 2, True
+        return None
+
+    def _look_closer(self) -> Point:
+        """Return the current point with what a better step needs; None if there is no better."""
+        yield from ()
         return None
 
 
-class DenseNewton(Newton):
-    """Newton's method with the Hessian of every point; one pass per step.
+class QuasiNewton(Newton):
+    """Limited-memory BFGS on top of the nearest Hessian that is known.
+
+    Parameters
+    ----------
+    ridge, costs, tol
+        As in `Newton`.
+    curvatures
+        Hessians at points that solvers of the same design matrix have passed.
 
     Notes
     -----
-    Memory: one Hessian (n_coefficients²), which every evaluation accumulates and every step uses
-    up. Convergence is quadratic: some 6 to 12 passes.
+    One pass per step, and none for most Hessians: that of the start, where the curvature of a row
+    is ¼ of its cost for every `C`, serves all solvers; a solver asks for another when a step leaves
+    more than `SLOW` of the gradient. With its own Hessian a step is Newton's. That the solution is
+    exact rests on the gradient alone, and a solver does not give up on rounding before a step with
+    its own Hessian has failed. Nocedal & Wright, algorithm 7.4 with the initial matrix of `Newton`.
     """
 
-    curved = True
+    def __init__(self, ridge: Vector, costs: Vector, tol: float, curvatures: Curvatures) -> None:
+        super().__init__(ridge, costs, tol)
+        self._curvatures = curvatures
+        self._pairs: deque[tuple[Vector, Vector]] = deque(maxlen=PAIRS)
+        self._last: tuple[Vector, Vector, float] | None = None
+        self._exact = False
+        self._factored: tuple[Vector | None, Any] = (None, None)
 
     def _direction(self, point: Evaluation) -> Direction:
-        """Return the Newton step, for which no further sum is needed."""
+        """Return the quasi-Newton step, for which no further sum is needed."""
         yield from ()
-        hessian, point.hessian = point.hessian, None
-        assert hessian is not None
-        hessian[np.diag_indices_from(hessian)] += self._ridge
-        step: Vector = cho_solve(cho_factor(hessian, lower=True, overwrite_a=True), -self.gradient)
-        return step
+        self._learn(point)
+        direction: Vector = -self.gradient
+        lengths: list[float] = []
+        for step, change in reversed(self._pairs):
+            lengths.append(float(step @ direction / (step @ change)))
+            direction = direction - lengths[-1] * change
+        direction = cho_solve(self._factor(), direction)
+        for (step, change), length in zip(self._pairs, reversed(lengths), strict=True):
+            direction = direction + (length - change @ direction / (step @ change)) * step
+        return direction
+
+    def _factor(self) -> Any:
+        """Return the factor of the nearest Hessian with the penalty."""
+        known = self._curvatures.nearest(self.theta)
+        of, factor = self._factored
+        if of is not known.theta:
+            factor = known.factor(self._costs, self._ridge)
+        self._factored = (known.theta, factor) if self._curvatures.keeps_factors else (None, None)
+        return factor
+
+    def _learn(self, point: Evaluation) -> None:
+        """Remember the last step, or forget all of them when the point has its own Hessian."""
+        self._exact = point.hessian is not None
+        if self._last is not None:
+            theta, gradient, norm = self._last
+            step, change = self.theta - theta, self.gradient - gradient
+            moved = bool(step @ change > 0)
+            if moved:
+                self._pairs.append((step, change))
+            self._asks = moved and self.gradient_norm > SLOW * norm
+        if self._exact:
+            self._pairs.clear()
+        self._last = self.theta, self.gradient, self.gradient_norm
+
+    def _look_closer(self) -> Point:
+        """Return the current point with its Hessian, unless the last step had it already."""
+        if self._exact:
+            return None
+        self.converged, self._asks = False, True
+        point = self._evaluation(self.theta)
+        yield point
+        while point.hessian is None:  # another solver's turn
+            point = self._evaluation(self.theta)
+            yield point
+        return point
 
 
 class NewtonCG(Newton):

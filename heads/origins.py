@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import FingerprintError
+from heads.views import columns_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,7 +43,9 @@ def require_same_features(trained: Origin | None, ds: "xr.Dataset", what: str) -
     Parameters
     ----------
     trained
-        Origin of the features of the training; None, as for arrays, agrees with everything.
+        Origin of the features of the training; None, as for arrays, agrees with everything. One
+        without a fingerprint, of a head that was trained elsewhere, only has ``layers``, and says
+        in ``remedy`` how to get them.
     ds
         Other rows; a dataset that is not from a store agrees with everything.
     what
@@ -53,19 +56,84 @@ def require_same_features(trained: Origin | None, ds: "xr.Dataset", what: str) -
     FingerprintError
         If the fingerprints or the layers differ; views and stores may.
     """
+    _require_same_fingerprint(trained, ds, what)
     found = origin_of(ds)
     if trained is None or found is None:
         return
-    if trained.get("fingerprint") != found["fingerprint"]:
-        raise FingerprintError(
-            f"{what} must have the features a head was trained on, {_named(trained)}, got "
-            f"{_named(found)}; extract with the same settings, or train again."
-        )
     if list(trained.get("layers", ())) != found["layers"]:
+        remedy = trained.get("remedy", "select the same layers in the same order")
         raise FingerprintError(
             f"{what} must have the layers a head was trained on, {trained.get('layers')}, got "
-            f"{found['layers']}; select the same layers in the same order."
+            f"{found['layers']}; {remedy}."
         )
+
+
+def columns_seen(trained: Origin | None, ds: "xr.Dataset", what: str) -> Any:
+    """Return the columns of rows that a head was trained on, refusing rows that lack them.
+
+    Parameters
+    ----------
+    trained
+        Origin of the features of the training; None, as for arrays, means all columns.
+    ds
+        Rows with these layers and maybe others, in any order; of a dataset that is not from a
+        store all columns are meant.
+    what
+        What the rows are for, for the message.
+
+    Returns
+    -------
+    slice or numpy.ndarray
+        Index of columns, layers one behind the other, in the order of the training.
+
+    Raises
+    ------
+    FingerprintError
+        If the fingerprints differ or a layer is missing.
+    """
+    _require_same_fingerprint(trained, ds, what)
+    if trained is None or origin_of(ds) is None:
+        return slice(None)
+    wanted, found = list(trained.get("layers", ())), layer_names(ds)
+    if not set(wanted) <= set(found):
+        raise FingerprintError(
+            f"{what} must have the layers a head was trained on, {wanted}, got {found}; "
+            f"{trained.get('remedy', 'select them, too')}."
+        )
+    return columns_of(layer_widths(ds), [found.index(name) for name in wanted])
+
+
+def _require_same_fingerprint(trained: Origin | None, ds: "xr.Dataset", what: str) -> None:
+    """Refuse features that were extracted in another way."""
+    found = origin_of(ds)
+    if trained is None or found is None:
+        return
+    if trained.get("fingerprint", found["fingerprint"]) == found["fingerprint"]:
+        return
+    raise FingerprintError(
+        f"{what} must have the features a head was trained on, {_named(trained)}, got "
+        f"{_named(found)}; extract with the same settings, or train again."
+    )
+
+
+def layer_widths(ds: "xr.Dataset") -> list[int]:
+    """Return the number of features of every layer, in feature order.
+
+    Parameters
+    ----------
+    ds
+        A selection of the store, or any dataset.
+
+    Returns
+    -------
+    list of int
+        One for each of `layer_names`.
+    """
+    widths: list[int] = []
+    for values in ds.data_vars.values():
+        n_layers = values.shape[1] if values.ndim > 2 else 1
+        widths += [int(np.prod(values.shape[1:])) // n_layers] * n_layers
+    return widths
 
 
 def layer_names(ds: "xr.Dataset") -> list[str]:

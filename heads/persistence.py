@@ -6,7 +6,8 @@ A saved head is a folder::
     head.json          format version, head (a key of ``heads.HEADS``), hyper-parameters, other
                        learned attributes, shape and dtype of the arrays, versions, checksum
 
-The file names a head; what that name means is looked up here, nothing in the file is imported or
+The arrays of a head within a head, or of a dict of arrays, have names like ``scorer_/coef_``. The
+file names a head; what that name means is looked up here, nothing in the file is imported or
 executed. Whatever is wrong with a folder is a `HeadFileError` that says what.
 """
 
@@ -16,25 +17,21 @@ import platform
 import secrets
 import shutil
 from collections.abc import Mapping
-from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
-from sklearn.utils.validation import check_is_fitted
 
-from heads.plain_json import decode, encode
+from heads.parts import Arrays, put_together, take_apart
+from heads.plain_json import encode
 
 ARRAYS = "head.safetensors"
 RECORD = "head.json"
 FORMAT_VERSION = 1
 FIELDS = {"format_version", "head", "parameters", "learned", "arrays", "versions", "checksum"}
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class HeadFileError(ValueError):
@@ -129,23 +126,13 @@ def load(path: str | Path) -> Any:
 
 def _describe(head: Any, origin: Mapping[str, Any] | None) -> tuple[dict[str, Any], bytes]:
     """Return the record and the arrays of a head, as they are written."""
-    from heads import HEADS
-
-    names = [name for name, kind in HEADS.items() if kind is type(head)]
-    if not names:
-        raise TypeError(f"'head' must be one of {sorted(HEADS)}, got {type(head).__name__}.")
-    check_is_fitted(head)
-    head.check_learned()
-    learned = {k: v for k, v in vars(head).items() if k.endswith("_") and not k.startswith("_")}
+    fields, found = take_apart(head)
     if origin is not None:
-        learned["origin_"] = dict(origin)
-    is_array = {k: isinstance(v, np.ndarray) and v.dtype.kind in "fiub" for k, v in learned.items()}
-    arrays = {k: np.ascontiguousarray(v) for k, v in learned.items() if is_array[k]}
+        fields["learned"]["origin_"] = encode(dict(origin), "origin_")
+    arrays = {path: np.ascontiguousarray(array) for path, array in found.items()}
     record = {
         "format_version": FORMAT_VERSION,
-        "head": names[0],
-        "parameters": {k: encode(v, k) for k, v in head.get_params(deep=False).items()},
-        "learned": {k: encode(v, k) for k, v in learned.items() if not is_array[k]},
+        **fields,
         "arrays": {k: {"shape": list(v.shape), "dtype": str(v.dtype)} for k, v in arrays.items()},
         "versions": {name: version(name) for name in ("featstore", "numpy", "scikit-learn")}
         | {"python": platform.python_version()},
@@ -164,8 +151,6 @@ def _checksum(record: Mapping[str, Any], arrays: bytes) -> str:
 
 def _load(folder: Path) -> Any:
     """Return the head, raising whatever is found to be wrong."""
-    from heads import HEADS
-
     record = _read_record(folder / RECORD)
     data = (folder / ARRAYS).read_bytes()
     if record["checksum"] != _checksum(record, data):
@@ -173,19 +158,7 @@ def _load(folder: Path) -> Any:
             "its content must have the checksum written in it, but does not: it was damaged or "
             "edited; save the head again."
         )
-    kind = HEADS[_known("head", record["head"], HEADS)]
-    parameters = {k: decode(v) for k, v in record["parameters"].items()}
-    for name in parameters:
-        _known("hyper-parameter", name, kind().get_params(deep=False))
-    head = kind(**parameters)
-    head._validate_params()
-    learned = {k: decode(v) for k, v in record["learned"].items()}
-    for name, value in {**learned, **_read_arrays(data, record["arrays"])}.items():
-        if not (name.isidentifier() and name.endswith("_") and not name.startswith("_")):
-            raise ValueError(f"learned attributes must be named like 'coef_', got {name!r}.")
-        setattr(head, name, value)
-    head.check_learned()
-    return head
+    return put_together(record, _read_arrays(data, record["arrays"]))
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -223,12 +196,3 @@ def _read_arrays(data: bytes, described: Mapping[str, Any]) -> Arrays:
                 f"array {name!r} must be {described.get(name, 'absent')}, got {found or 'none'}."
             )
     return {name: array.copy() for name, array in arrays.items()}
-
-
-def _known(kind: str, name: Any, choices: Mapping[str, Any]) -> str:
-    """Return the name if it is one of the choices."""
-    if isinstance(name, str) and name in choices:
-        return name
-    close = get_close_matches(str(name), choices, n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
-    raise ValueError(f"unknown {kind} {name!r}{hint}; choose from {sorted(choices)}.")

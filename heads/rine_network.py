@@ -1,6 +1,7 @@
 """RINE's network: features of all blocks to one embedding, and to one logit. Imports torch."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -93,9 +94,7 @@ class RINENetwork(nn.Module):
         super().__init__()
         d = shape.proj_dim
         self.encoder = RINEEncoder(shape, dropout=dropout, tie_init=tie_init)
-        self.head = nn.Sequential(
-            *_linear(d, d, dropout), *_linear(d, d, dropout), nn.Linear(d, 1)
-        )
+        self.head = nn.Sequential(*_linear(d, d, dropout), *_linear(d, d, dropout), nn.Linear(d, 1))
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits and embeddings.
@@ -121,5 +120,64 @@ def _linear(n_in: int, n_out: int, dropout: float) -> list[nn.Module]:
 
 def _projection(widths: list[int], dropout: float) -> nn.Sequential:
     """Return dropout and one hidden layer from each width to the next."""
-    layers = [_linear(*pair, dropout) for pair in zip(widths[:-1], widths[1:], strict=True)]
+    layers = [_linear(*pair, dropout) for pair in pairwise(widths)]
     return nn.Sequential(Dropout(dropout), *(step for layer in layers for step in layer))
+
+
+def network_of(
+    shape: RINEShape, weights: Mapping[str, NDArray[Any]], device: torch.device
+) -> RINENetwork:
+    """Return a network with given weights, for evaluation.
+
+    Parameters
+    ----------
+    shape
+        Sizes and switches.
+    weights
+        All of ``shape.weights()`` by their ``parameter``; float32 arrays are not copied on a CPU.
+    device
+        Where it is to compute.
+
+    Returns
+    -------
+    RINENetwork
+        In evaluation mode.
+    """
+    with torch.device("meta"):
+        network = RINENetwork(shape)
+    arrays = {k: np.require(v, np.float32, ["C", "W", "E"]) for k, v in weights.items()}
+    tensors = {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    network.load_state_dict(tensors, assign=True)
+    return network.eval()
+
+
+def evaluate(network: RINENetwork, X: Floats) -> tuple[Floats, Floats]:
+    """Return logits and embeddings of rows, in chunks of bounded memory.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode, on any device.
+    X
+        Features (n, n_layers · width), n > 0, of any float type; may be read-only.
+
+    Returns
+    -------
+    tuple of numpy.ndarray
+        Logits (n,) and z (n, proj_dim), float32.
+
+    Notes
+    -----
+    Each layer's activations take at most 64 MiB, or those of one row.
+    """
+    d, width = network.encoder.tie_logits.shape[1], X.shape[1]
+    n_rows = max(1, CHUNK_BYTES // (4 * max(width, network.encoder.n_used * d)))
+    device = network.encoder.tie_logits.device
+    chunks = []
+    with torch.inference_mode():
+        for start in range(0, len(X), n_rows):
+            rows = np.require(X[start : start + n_rows], np.float32, ["C", "W", "E"])
+            found = network(torch.from_numpy(rows).to(device))
+            chunks.append([part.numpy(force=True) for part in found])
+    logits, z = (np.concatenate(parts) for parts in zip(*chunks, strict=True))
+    return logits, z

@@ -1,8 +1,12 @@
-"""The weights of a RINE head: their shapes, and their names on the head, in the network and in
-published files."""
+"""The weights of a RINE head: their shapes and names.
+
+They have one name on the head, one in the network and one in published files.
+"""
 
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from heads.batch_source import BatchSource
 
 
 class Weight(NamedTuple):
@@ -65,12 +69,55 @@ class RINEShape:
         d, layers = self.proj_dim, range(self.nproj)
         found = [Weight("tie_logits_", "encoder.tie_logits", "alpha", (self.n_used, d))]
         for i in layers:
-            found += _linear(("q1", "encoder.q1", "proj1"), i, 3 * i + 1, (d, d if i else self.width))
+            found += _linear(
+                ("q1", "encoder.q1", "proj1"), i, 3 * i + 1, (d, d if i else self.width)
+            )
         for i in layers:
             found += _linear(("q2", "encoder.q2", "proj2"), i, 3 * i + 1, (d, d))
         for i in range(3):
             found += _linear(("head", "head", "head"), i, 3 * i, (1 if i == 2 else d, d))
         return found
+
+
+def blocks_of(source: BatchSource, n_layers: int | None) -> tuple[int, int]:
+    """Return how many blocks the features of a source consist of, and their width.
+
+    Parameters
+    ----------
+    source
+        Its layers are the blocks; an array is cut into equal parts.
+    n_layers
+        How many are expected; None for all layers of a source, and one part of an array.
+
+    Returns
+    -------
+    tuple of int
+        Number of blocks, features of each.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many as expected, or they are not of one width.
+    """
+    n = n_layers or len(source.layers)
+    if source.layer_names is None:
+        if source.n_features % n:
+            raise ValueError(
+                f"features must be 'n_layers' blocks of one width, got {source.n_features} "
+                f"features for n_layers={n}; give the number of layers behind one another."
+            )
+        return n, source.n_features // n
+    if n != len(source.layers):
+        raise ValueError(
+            f"'n_layers' must be the number of layers selected, {len(source.layers)}, or None, "
+            f"got {n}."
+        )
+    if len(widths := set(source.layers)) > 1:
+        raise ValueError(
+            f"all layers must have one width, got {sorted(widths)}; select layers of one kind, "
+            f"such as layer='ln_2.*'."
+        )
+    return n, source.layers[0]
 
 
 def _linear(

@@ -5,14 +5,14 @@ are cut into batches (up to rounding). A batch comes as its design matrix (featu
 intercept, a column of ones) and labels 0 or 1.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.linalg.blas import dsyrk
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -23,14 +23,44 @@ COLUMNS = 2048  # of the row sample, taken at a time
 
 
 class RowSum(Protocol):
-    """A sum over all rows, being accumulated."""
+    """A sum over all rows ``a``, of ``f(points @ a, y) a``, being accumulated."""
 
-    def add(self, A: Matrix, y: Labels) -> None:
-        """Add a batch: the design matrix (n, n_coefficients) and labels 0 or 1."""
+    points: Matrix
+    """What rows are multiplied by (n_points, n_coefficients)."""
+    totals: Matrix
+    """The sums so far (n_totals, n_coefficients)."""
+
+    def weigh(self, A: Matrix, Z: Matrix, y: Labels) -> Matrix:
+        """Return f (n_totals, n) of a batch, and add up all else that is wanted of it.
+
+        ``A`` is the design matrix (n, n_coefficients), ``Z`` is ``points @ A.T`` (n_points, n).
+        """
+
+
+def add_batch(sums: Sequence[RowSum], A: Matrix, y: Labels) -> None:
+    """Add a batch of rows to several sums, with two matrix products for all of them.
+
+    Parameters
+    ----------
+    sums
+        What is accumulated.
+    A
+        Design matrix (n, n_coefficients).
+    y
+        Labels (n,), 0 or 1.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # the solver judges what is not finite
+        Z = np.concatenate([own.points for own in sums]) @ A.T
+        parts = np.split(Z, np.cumsum([len(own.points) for own in sums[:-1]]))
+        weights = [own.weigh(A, part, y) for own, part in zip(sums, parts, strict=True)]
+        products = np.concatenate(weights) @ A
+    edges = np.cumsum([len(own) for own in weights[:-1]])
+    for own, part in zip(sums, np.split(products, edges), strict=True):
+        own.totals += part
 
 
 class Evaluation:
-    """Loss, gradient and, if wanted, the Hessian of the weighted log-loss at a point.
+    """Loss, gradient and, if it is allowed to, the Hessian of the weighted log-loss at a point.
 
     Parameters
     ----------
@@ -38,37 +68,59 @@ class Evaluation:
         The point (n_coefficients,).
     costs
         Weight of one row of either class (2,).
-    curved
-        Whether to accumulate the Hessian, too.
+    asks
+        Whether the Hessian is wanted, too; it is accumulated if `bend` is called.
     """
 
-    def __init__(self, theta: Vector, costs: Vector, *, curved: bool = False) -> None:
-        self.theta, self._costs = theta, costs
-        self.loss, self.gradient = 0.0, np.zeros_like(theta)
-        self.total = np.zeros_like(theta)  # of the rows, weighted by their costs
-        self.hessian = np.zeros((len(theta),) * 2, order="F") if curved else None
+    def __init__(self, theta: Vector, costs: Vector, *, asks: bool = False) -> None:
+        self.theta, self.costs, self.asks = theta, costs, asks
+        self.points, self.totals = theta[None], np.zeros((2, len(theta)))
+        self.loss = self.mass = 0.0
+        self.hessian: Matrix | None = None
 
-    def add(self, A: Matrix, y: Labels) -> None:
-        """Add a batch of rows.
+    @property
+    def gradient(self) -> Vector:
+        """Gradient of the loss (n_coefficients,)."""
+        gradient: Vector = self.totals[0]
+        return gradient
+
+    @property
+    def total(self) -> Vector:
+        """Sum of the rows, weighted by their costs (n_coefficients,)."""
+        total: Vector = self.totals[1]
+        return total
+
+    def bend(self) -> None:
+        """Have the Hessian accumulated (lower triangle), and the curvature of all rows, `mass`."""
+        self.hessian = np.zeros((len(self.theta),) * 2, order="F")
+
+    def weigh(self, A: Matrix, Z: Matrix, y: Labels) -> Matrix:
+        """Add to the loss and the Hessian; return what rows are multiplied by.
 
         Parameters
         ----------
         A
             Design matrix (n, n_coefficients).
+        Z
+            Decision values (1, n).
         y
             Labels (n,), 0 or 1.
+
+        Returns
+        -------
+        ndarray
+            Weights (2, n) of the rows in the gradient and in their total.
         """
-        sign, costs = 2.0 * y - 1, self._costs[y]
-        with np.errstate(over="ignore", invalid="ignore"):  # the solver judges what is not finite
-            margin = sign * (A @ self.theta)
-            error = expit(-margin)  # probability of the wrong class
-            self.loss += float(costs @ np.logaddexp(0, -margin))
-            gradient, total = np.stack((-costs * sign * error, costs)) @ A
-        self.gradient += gradient
-        self.total += total
+        sign, costs = 2.0 * y - 1, self.costs[y]
+        margin = sign * Z[0]
+        error = expit(-margin)  # probability of the wrong class
+        self.loss -= float(costs @ log_expit(margin))
         if self.hessian is not None:
-            B = A * np.sqrt(costs * error * (1 - error))[:, None]
+            curvature = costs * error * expit(margin)
+            self.mass += float(curvature.sum())
+            B = A * np.sqrt(curvature)[:, None]
             self.hessian = dsyrk(1.0, B.T, beta=1.0, c=self.hessian, lower=1, overwrite_c=1)
+        return np.stack((-costs * sign * error, costs))
 
 
 class HessianProduct:
@@ -85,21 +137,35 @@ class HessianProduct:
     """
 
     def __init__(self, theta: Vector, vector: Vector, costs: Vector) -> None:
-        self._pair, self._costs = np.column_stack((theta, vector)), costs
-        self.value = np.zeros_like(vector)
+        self.points, self._costs = np.stack((theta, vector)), costs
+        self.totals = np.zeros((1, len(theta)))
 
-    def add(self, A: Matrix, y: Labels) -> None:
-        """Add a batch of rows.
+    @property
+    def value(self) -> Vector:
+        """The product (n_coefficients,)."""
+        value: Vector = self.totals[0]
+        return value
+
+    def weigh(self, A: Matrix, Z: Matrix, y: Labels) -> Matrix:
+        """Return what rows are multiplied by.
 
         Parameters
         ----------
         A
             Design matrix (n, n_coefficients).
+        Z
+            Products of the rows with the point and with the vector (2, n).
         y
             Labels (n,), 0 or 1.
+
+        Returns
+        -------
+        ndarray
+            Weights (1, n).
         """
-        logit, product = (A @ self._pair).T
-        self.value += (self._costs[y] * expit(logit) * expit(-logit) * product) @ A
+        logit, product = Z
+        weights: Matrix = (self._costs[y] * expit(logit) * expit(-logit) * product)[None]
+        return weights
 
 
 class RowSample:

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from math import isfinite
-from typing import Any, get_type_hints
+from typing import Any, Protocol, get_type_hints
 
 from featstore.errors import ConfigError, unknown_name
 from featstore.layouts import FAKE, REAL
 from featstore.typed_values import Key, convert
 from heads.evaluation.thresholds import Selection
+from heads.grids import LAYER
 
 Names = str | list[str] | None
 """A name, a glob, a list of them, or nothing for all."""
@@ -76,7 +76,8 @@ class TrainConfig:
     layer
         Layers; all if left out.
     grid
-        Hyper-parameters to try: name to list of values. All combinations are trained together.
+        Hyper-parameters to try: name to list of values; ``layer`` to a list of selections among the
+        layers above. All combinations are trained together.
     select_by
         The number that decides among them, the mean over the validation datasets.
     selection
@@ -148,7 +149,49 @@ class EvalConfig:
     overwrite: bool = False
 
 
-def check_settings(config: TrainConfig | EvalConfig) -> None:
+class Resampling(Protocol):
+    """Any configuration with intervals."""
+
+    @property
+    def seed(self) -> int:
+        """Seed of the bootstrap."""
+
+    @property
+    def bootstrap(self) -> int:
+        """Number of resamples."""
+
+
+class Reading(Resampling, Protocol):
+    """Any configuration that reads features, too."""
+
+    @property
+    def max_memory(self) -> str:
+        """Limit of the reader."""
+
+
+def check_resampling(config: Resampling) -> None:
+    """Find mistakes in what intervals are made with.
+
+    Parameters
+    ----------
+    config
+        What is asked for.
+
+    Raises
+    ------
+    ConfigError
+        If the seed or the number of resamples is not legal.
+    """
+    if config.seed < 0:
+        raise ConfigError(f"'seed' must be 0 or more, got {config.seed}.")
+    if config.bootstrap != 0 and config.bootstrap < MIN_RESAMPLES:
+        raise ConfigError(
+            f"'bootstrap' must be at least {MIN_RESAMPLES} resamples, or 0 for no intervals, got "
+            f"{config.bootstrap}."
+        )
+
+
+def check_settings(config: Reading) -> None:
     """Find mistakes in numbers before any work is done.
 
     Parameters
@@ -163,13 +206,7 @@ def check_settings(config: TrainConfig | EvalConfig) -> None:
     """
     from dask.utils import parse_bytes
 
-    if config.seed < 0:
-        raise ConfigError(f"'seed' must be 0 or more, got {config.seed}.")
-    if config.bootstrap != 0 and config.bootstrap < MIN_RESAMPLES:
-        raise ConfigError(
-            f"'bootstrap' must be at least {MIN_RESAMPLES} resamples, or 0 for no intervals, got "
-            f"{config.bootstrap}."
-        )
+    check_resampling(config)
     try:
         n_bytes = parse_bytes(config.max_memory)
     except ValueError as err:
@@ -180,35 +217,6 @@ def check_settings(config: TrainConfig | EvalConfig) -> None:
         raise ConfigError(f"'max_memory' must be more than nothing, got {config.max_memory!r}.")
 
 
-def grid_points(grid: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """Return all combinations of a grid.
-
-    Parameters
-    ----------
-    grid
-        Name to the values to try.
-
-    Returns
-    -------
-    list of dict
-        Combinations, the last name varying fastest; one empty one for an empty grid.
-
-    Raises
-    ------
-    ConfigError
-        If a name has no list of values.
-
-    Examples
-    --------
-    >>> grid_points({"alpha": [1, 2], "beta": [0]})
-    [{'alpha': 1, 'beta': 0}, {'alpha': 2, 'beta': 0}]
-    """
-    for name, values in grid.items():
-        if not isinstance(values, (list, tuple)) or not values:
-            raise ConfigError(f"'grid.{name}' must be a list of values to try, got {values!r}.")
-    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-
-
 def make_heads(head: HeadConfig, points: Sequence[Mapping[str, Any]], seed: int) -> list[Any]:
     """Construct one head for each combination of a grid.
 
@@ -217,7 +225,7 @@ def make_heads(head: HeadConfig, points: Sequence[Mapping[str, Any]], seed: int)
     head
         The head and what all combinations share.
     points
-        What differs between them.
+        What differs between them; the layers they see are left to `point_layers`.
     seed
         ``random_state`` of heads that have one and are not given another.
 
@@ -237,6 +245,7 @@ def make_heads(head: HeadConfig, points: Sequence[Mapping[str, Any]], seed: int)
         raise ConfigError(unknown_name("head", head.name, HEADS))
     kind: Any = HEADS[head.name]
     known = kind().get_params()
+    points = [{k: v for k, v in point.items() if k != LAYER} for point in points]
     for name in dict.fromkeys([*head.params, *(n for point in points for n in point)]):
         if name not in known:
             raise ConfigError(unknown_name(f"parameter of {head.name!r}", name, known))

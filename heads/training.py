@@ -5,9 +5,10 @@ rows it was chosen on; rows that are reported may have had no part in it.
 """
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import featstore
@@ -18,9 +19,7 @@ from heads.evaluation.events import require_tensorboard
 from heads.evaluation.metrics import columns
 from heads.evaluation.roles import (
     require_disjoint,
-    require_selection_split,
     row_counts,
-    splits_of,
     trained_on,
 )
 from heads.evaluation.runs import (
@@ -34,16 +33,18 @@ from heads.evaluation.runs import (
 from heads.evaluation.scoring import score_many
 from heads.evaluation.tables import metric_table
 from heads.fitting import fit_many
+from heads.grids import grid_points, point_layers
 from heads.origins import require_same_features
 from heads.run_config import (
     EvalConfig,
     HeadConfig,
+    Names,
     RowsConfig,
     TrainConfig,
     check_settings,
-    grid_points,
     make_heads,
 )
+from heads.selecting import require_one_split, select_roles, select_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +81,10 @@ def run_train(config: TrainConfig, *, progress: Progress | None = None) -> Run:
     Notes
     -----
     A grid is trained together: the store is read as often as for one head.
+
+    After an interruption the same configuration goes on from the last epoch, whose state is kept in
+    ``.<output>.checkpoint`` beside the output until training is over. Heads with an exact solver
+    begin anew.
     """
     clock = _Clock()
     _check_output(config)
@@ -92,18 +97,60 @@ def run_train(config: TrainConfig, *, progress: Progress | None = None) -> Run:
             f"a grid of {len(points)} combinations must be chosen on validation rows, got no "
             "'val'; name some."
         )
-    data = _select_roles(config)
+    data = select_roles(config)
+    output = Path(config.output).absolute()
+    fit_together(
+        config,
+        heads,
+        point_layers(points),
+        data,
+        checkpoint=output.with_name(f".{output.name}.checkpoint"),
+        progress=progress,
+    )
+    choice = choose(config, heads, points, data)
+    return _report(config, choice, data, clock, trained_on(data))
+
+
+def fit_together(
+    config: TrainConfig,
+    heads: Sequence[Any],
+    layers: Sequence[Names] | None,
+    data: Mapping[str, "xr.Dataset"],
+    *,
+    checkpoint: Path,
+    progress: Progress | None = None,
+) -> None:
+    """Train heads together, going on from where an interrupted training was.
+
+    Parameters
+    ----------
+    config
+        What is asked for; its memory limit and its head's name are used here.
+    heads
+        Not yet fitted.
+    layers
+        What each head sees; everything if None.
+    data
+        Selections by role: ``train``, and ``val`` where there is one.
+    checkpoint
+        File for the state after each epoch; its folder is made if absent.
+    progress
+        Called with the rows read in the current pass and the rows of a pass.
+
+    Raises
+    ------
+    ConfigError
+        If a head cannot be trained on these rows.
+    """
     report = None if progress is None else _per_pass(progress, data["train"].sizes["sample"])
+    settings: Any = {"checkpoint": checkpoint, "max_memory": config.max_memory, "progress": report}
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
     try:
-        fit_many(
-            heads, data["train"], data.get("val"), max_memory=config.max_memory, progress=report
-        )
+        fit_many(heads, data["train"], data.get("val"), layers=layers, **settings)
     except FeatstoreError:
         raise
     except ValueError as err:
         raise ConfigError(f"head {config.head.name!r}: {err}") from err
-    choice = choose(config, heads, points, data)
-    return _report(config, choice, data, clock, trained_on(data))
 
 
 def run_eval(config: EvalConfig, *, progress: Progress | None = None) -> Run:
@@ -144,8 +191,8 @@ def run_eval(config: EvalConfig, *, progress: Progress | None = None) -> Run:
     origin = trained.record["store"]
     store = featstore.open(config.store or origin["path"])
     features, view = config.features or origin["features"], config.view or origin["view"]
-    data = {"test": _select(store, config.test, features, view, origin["layers"])}
-    _require_one_split(data["test"])
+    data = {"test": select_rows(store, config.test, features, view, origin["layers"])}
+    require_one_split(data["test"])
     require_same_features(trained.head.origin_, data["test"], "rows to be scored")
     for role, known in trained.trained_on.groupby("role"):
         require_disjoint(data["test"], known, str(role))
@@ -185,39 +232,6 @@ def _per_pass(progress: Progress, n_rows: int) -> Progress:
     return lambda _, n_read: progress(n_read, n_rows)
 
 
-def _select(
-    store: featstore.Store, rows: RowsConfig, features: str | None, view: str, layer: Any = None
-) -> "xr.Dataset":
-    return store.select(features, view=view, layer=layer, **asdict(rows))
-
-
-def _select_roles(config: TrainConfig) -> dict[str, "xr.Dataset"]:
-    """Select the rows of each role; reported rows may have no other role."""
-    store = featstore.open(config.store)
-    wanted = {"train": config.train, "val": config.val, "test": config.test}
-    data = {
-        role: _select(store, rows, config.features, config.view, config.layer)
-        for role, rows in wanted.items()
-        if rows is not None
-    }
-    require_selection_split(data["train"], what="the weights of a head")
-    if "val" in data:
-        require_selection_split(data["val"], what="thresholds and hyper-parameters")
-    _require_one_split(data["test"])
-    for role in [role for role in data if role != "test"]:
-        require_disjoint(data["test"], data[role], role)
-    return data
-
-
-def _require_one_split(rows: "xr.Dataset") -> None:
-    """Refuse to report rows of several splits as one number."""
-    if len(found := splits_of(rows)) != 1:
-        raise ConfigError(
-            f"reported rows must be of one split, got {found}; name one in 'test.split', and "
-            "make a run for each."
-        )
-
-
 def _report(
     config: TrainConfig | EvalConfig,
     choice: Choice,
@@ -242,7 +256,8 @@ def _report(
         "selection": config.selection,
         "store": {
             "path": attributes["store"],
-            **{name: attributes[name] for name in ("features", "view", "fingerprint", "layers")},
+            **{name: attributes[name] for name in ("features", "view", "fingerprint")},
+            "layers": list(choice.head.origin_["layers"]),
         },
         "rows": {role: row_counts(ds) for role, ds in data.items()},
         "thresholds": choice.thresholds,

@@ -1,10 +1,10 @@
-"""How well scores of validation rows rank: what an epoch is chosen by."""
+"""How good scores of validation rows are: what an epoch is chosen by."""
 
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, balanced_accuracy_score
 
 from heads.batch_source import Floats
 
@@ -31,11 +31,42 @@ def average_precisions(scores: Floats, y: NDArray[np.intp], classes: NDArray[Any
     ValueError
         If the rows are of one class only.
     """
+    _require_both(y, classes)
+    return np.array(
+        [average_precision_score(y, s) if np.isfinite(s).all() else -np.inf for s in scores.T]
+    )
+
+
+def balanced_accuracy(scores: Floats, y: NDArray[np.intp], classes: NDArray[Any]) -> float:
+    """Return the mean, over both classes, of the part whose scores have the right sign.
+
+    Parameters
+    ----------
+    scores
+        Decision values (n_rows,); positive ones mean the second class.
+    y
+        Labels (n_rows,), indices into `classes`.
+    classes
+        The two classes, for the message.
+
+    Returns
+    -------
+    float
+        Between 0 and 1; 0.5 if all scores are 0.
+
+    Raises
+    ------
+    ValueError
+        If the rows are of one class only.
+    """
+    _require_both(y, classes)
+    return float(balanced_accuracy_score(y, scores > 0))
+
+
+def _require_both(y: NDArray[np.intp], classes: NDArray[Any]) -> None:
+    """Check that rows to select on are of two classes."""
     if len(present := np.unique(y)) < 2:
         raise ValueError(
             f"validation rows must hold both classes {classes.tolist()!r}, got only "
             f"{classes[present].tolist()!r}; choose other rows or selection='last'."
         )
-    return np.array(
-        [average_precision_score(y, s) if np.isfinite(s).all() else -np.inf for s in scores.T]
-    )

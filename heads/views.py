@@ -1,6 +1,6 @@
 """What one head sees of rows that many read together: some of the layers, one of the targets."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,8 +58,9 @@ class ViewedBatches:
         self.layers = tuple(source.layers[layer] for layer in chosen)
         names = source.layer_names
         self.layer_names = None if names is None else tuple(names[layer] for layer in chosen)
-        self.n_features, self.workspace = sum(self.layers), source.workspace
-        self._columns = _columns(source.layers, list(chosen))
+        self.n_features = sum(self.layers)
+        self.workspace = source.workspace * self.n_features // source.n_features
+        self._columns = columns_of(source.layers, list(chosen))
         if classes is None and view.target == "label":
             classes = source.classes
         self._labels = Labels(source.targets[view.target], classes)
@@ -89,9 +90,27 @@ class ViewedBatches:
         return map(self.cut, self._source.batches(reading))
 
 
-def _columns(widths: tuple[int, ...], chosen: list[int]) -> Any:
-    """Return the columns of layers, as a slice if they are adjacent."""
+def columns_of(widths: Sequence[int], chosen: Sequence[int]) -> Any:
+    """Return the columns of layers that lie one behind the other.
+
+    Parameters
+    ----------
+    widths
+        Number of features of every layer.
+    chosen
+        Positions of the layers wanted, in the order wanted.
+
+    Returns
+    -------
+    slice or numpy.ndarray
+        Index of columns: a slice, which copies nothing, if the layers are adjacent.
+
+    Examples
+    --------
+    >>> columns_of([2, 3, 1], [1, 2])
+    slice(2, 6, None)
+    """
     edges = np.cumsum([0, *widths])
-    if chosen == list(range(chosen[0], chosen[0] + len(chosen))):
-        return slice(edges[chosen[0]], edges[chosen[-1] + 1])
+    if list(chosen) == list(range(chosen[0], chosen[0] + len(chosen))):
+        return slice(int(edges[chosen[0]]), int(edges[chosen[-1] + 1]))
     return np.concatenate([np.arange(edges[layer], edges[layer + 1]) for layer in chosen])

@@ -10,7 +10,7 @@ from sklearn import config_context
 
 from featstore.batches import iter_batches
 from featstore.errors import ConfigError
-from heads.origins import require_same_features
+from heads.origins import columns_seen
 
 BATCH_SIZE = 4096
 COLUMNS = (
@@ -48,9 +48,9 @@ def score_many(
     Parameters
     ----------
     heads
-        Fitted estimators.
+        Fitted estimators; each scores the layers that it was trained on.
     ds
-        A selection of the store.
+        A selection of the store with all of these layers.
     max_memory
         Most memory that reading may use.
     finite
@@ -64,7 +64,7 @@ def score_many(
     Raises
     ------
     FingerprintError
-        If a head was trained on features of another origin.
+        If a head was trained on features of another origin, or on a layer that is not there.
     ValueError
         If the selection is empty, or a head was fitted on another number of features, or a score
         is not finite.
@@ -76,16 +76,16 @@ def score_many(
     n_samples = ds.sizes["sample"]
     if not n_samples:
         raise ConfigError("scoring needs at least one row, got an empty selection; select more.")
-    for head in heads:
-        require_same_features(getattr(head, "origin_", None), ds, "rows to be scored")
+    origins = [getattr(head, "origin_", None) for head in heads]
+    seen = [columns_seen(origin, ds, "rows to be scored") for origin in origins]
     values = np.full((2, len(heads), n_samples), np.nan)
     quiet = np.errstate(over="ignore", invalid="ignore")
     with config_context(assume_finite=True), quiet:  # scores are checked, once for all heads
         for batch in iter_batches(ds, BATCH_SIZE, max_memory=max_memory):
             X = batch.X.reshape(len(batch.X), -1)
-            for decisions, probabilities, head in zip(*values, heads, strict=True):
-                decisions[batch.index] = head.decision_function(X)
-                probabilities[batch.index] = head.predict_proba(X)[:, 1]
+            for decisions, probabilities, head, own in zip(*values, heads, seen, strict=True):
+                decisions[batch.index] = head.decision_function(X[:, own])
+                probabilities[batch.index] = head.predict_proba(X[:, own])[:, 1]
     if finite:
         for head, own in zip(heads, values[0], strict=True):
             _require_finite(head, own)

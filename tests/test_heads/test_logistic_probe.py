@@ -16,11 +16,14 @@ from support.features import Data, ill_conditioned, vit_like
 
 from heads import batch_source, logistic_probe
 from heads.batch_source import ArrayBatches
+from heads.curvatures import Curvatures
 from heads.logistic_probe import LogisticProbe
-from heads.newton import DenseNewton, NewtonCG
 from heads.passes import train
+from heads.row_sums import Evaluation, RowSample
+from heads.views import View
 
 SAME_OPTIMUM = 1e-4  # what is promised against scikit-learn; it is met with room to spare
+PATH = [1e-3, 0.1, 1.0, 10.0, 100.0]
 ROUNDING = 1e-8  # same arithmetic in another order
 
 
@@ -141,19 +144,69 @@ def test_logistic_probe__heads_trained_together_equal_single_fits(shape: tuple[i
         assert_same(head, LogisticProbe(**point).fit(X, y), ROUNDING)
 
 
-def test_logistic_probe__many_heads_share_the_workspace(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("n_matrices", "shared"), [(2, RowSample), (3, Curvatures)])
+def test_logistic_probe__many_heads_share_the_workspace(
+    n_matrices: int, shared: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
     X, y = vit_like(200, 30)
-    one_hessian = 8 * 31**2
-    monkeypatch.setattr(batch_source, "WORKSPACE", 2 * one_hessian)
-    heads = [LogisticProbe(C=C) for C in (0.01, 0.1, 1.0)]
-    solvers = {
-        n: {type(t._solver) for t in LogisticProbe.trainers(heads[:n], ArrayBatches(X, y))}
-        for n in (2, 3)
-    }
-    assert solvers == {2: {DenseNewton}, 3: {NewtonCG}}
+    monkeypatch.setattr(batch_source, "WORKSPACE", n_matrices * 8 * 31**2)
+    monkeypatch.setattr(logistic_probe, "LEAST_WORKSPACE", 0)
+    heads = [LogisticProbe(C=C) for C in PATH]
+    (trainer,) = LogisticProbe.trainers(heads, ArrayBatches(X, y))
+    assert isinstance(trainer._memory, shared)
     train(heads, ArrayBatches(X, y))
     for head in heads:
         assert_same(head, scikit_learn(X, y, C=head.C), SAME_OPTIMUM)
+
+
+@pytest.mark.parametrize("make", [vit_like, ill_conditioned, separable])
+def test_logistic_probe__a_path_equals_scikit_learn(make: Any) -> None:
+    X, y = make(500, 40)
+    heads = [LogisticProbe(C=C) for C in PATH]
+    train(heads, ArrayBatches(X, y))
+    for head in heads:
+        assert head.gradient_norm_ <= head.tol
+        assert_same(head, scikit_learn(X, y, C=head.C), SAME_OPTIMUM)
+
+
+def test_logistic_probe__a_path_takes_a_few_hessians_and_no_more_passes_than_one_head(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    X, y = vit_like(2000, 64)
+    bent: list[Evaluation] = []
+    bend = Evaluation.bend
+    monkeypatch.setattr(Evaluation, "bend", lambda self: bent.append(self) or bend(self))
+    heads = [LogisticProbe(C=C) for C in np.logspace(-3, 2, 10)]
+    train(heads, ArrayBatches(X, y))
+    assert max(head.n_iter_ for head in heads) <= 12
+    assert len(bent) <= 4
+
+
+def test_logistic_probe__a_path_on_every_layer_equals_single_fits() -> None:
+    X, y = vit_like(300, 36)
+    source = ArrayBatches(X, y)
+    source.layers = (8, 16, 12)
+    points = [(layer, C) for layer in range(3) for C in PATH]
+    heads = [LogisticProbe(C=C) for _, C in points]
+    train(heads, source, views=[View((layer,)) for layer, _ in points])
+    edges = np.cumsum([0, *source.layers])
+    for head, (layer, C) in zip(heads, points, strict=True):
+        single = LogisticProbe(C=C).fit(X[:, edges[layer] : edges[layer + 1]], y)
+        assert_same(head, single, ROUNDING)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_logistic_probe__ends_where_rounding_allows_on_the_worst_of_features(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n_samples, n_features = 40, 30
+    scales, offsets = 10 ** rng.uniform(-3, 3, (2, n_features))
+    X = rng.normal(size=(n_samples, n_features)) * scales + offsets
+    X[:, 1] = X[:, 0]
+    y = (rng.random(n_samples) < 0.5).astype(int)
+    heads = [LogisticProbe(C=C, fit_intercept=b) for C in (1e-4, 1.0, 1e4) for b in (True, False)]
+    train(heads, ArrayBatches(X, y))
+    for head in heads:
+        assert head.gradient_norm_ <= max(head.tol, 1e-12 * head.C * np.abs(X).sum())
 
 
 def test_logistic_probe__takes_few_passes_on_features_like_those_of_a_vit() -> None:

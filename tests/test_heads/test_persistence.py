@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pickle
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from support.checks import two_classes
 
-from heads import HeadFileError, LogisticProbe, load, save
+from heads import HEADS, HeadFileError, LogisticProbe, load, save
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_save__that_fails_leaves_the_old_head(saved: Path, monkeypatch: pytest.M
 
 
 def test_save__refuses_other_classes_and_unfitted_heads(tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match=r"must be one of \['hsic_probe', 'logistic_probe'\]"):
+    with pytest.raises(TypeError, match=re.escape(f"must be one of {sorted(HEADS)}")):
         save(LogisticRegression(), tmp_path / "a")
     with pytest.raises(NotFittedError):
         save(LogisticProbe(), tmp_path / "b")

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from featstore.errors import FingerprintError
 from featstore.simulate import simulate_store
-from heads import LogisticProbe, fit
+from heads import LogisticProbe, fit, fit_many
 from heads.evaluation import scoring
 from heads.evaluation.scoring import COLUMNS, score, score_many
 
@@ -104,6 +104,20 @@ def test_score__rows_of_other_features_are_refused(tmp_path: Path) -> None:
         score(head, theirs.select(split="test"))
     with pytest.raises(FingerprintError, match=r"layers .*'block.1'.*got \['block.2', 'block.0'\]"):
         score(head, ours.select(split="test", layer=["block.2", "block.0"]))
+
+
+def test_score_many__heads_score_the_layers_they_were_trained_on(tmp_path: Path) -> None:
+    store = simulate_store(tmp_path / "s.zarr", n_samples=40)
+    chosen = [["block.1"], ["block.2", "block.0"], None]
+    heads = fit_many([LogisticProbe() for _ in chosen], store.select(split="train"), layers=chosen)
+    frames = score_many(heads, store.select(split="test"))
+    for head, layers, frame in zip(heads, chosen, frames, strict=True):
+        X = store.select(split="test", layer=layers)["cls"].values.astype(np.float32)
+        expected = head.decision_function(X.reshape(len(X), -1))
+        np.testing.assert_allclose(frame["score"], expected, atol=WIDENED)
+    reordered = store.select(split="test", layer=["block.2", "block.1", "block.0"])
+    for frame, again in zip(frames, score_many(heads, reordered), strict=True):
+        np.testing.assert_allclose(again["score"], frame["score"], atol=WIDENED)
 
 
 def test_score_many__returns_scores_that_are_not_finite_on_request(memory) -> None:

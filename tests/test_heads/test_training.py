@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +18,18 @@ from featstore.config import load_config
 from featstore.errors import ConfigError, FingerprintError, SchemaError, StoreExistsError
 from featstore.simulate import simulate_store
 from heads import training
+from heads.batch_source import Pass, RowBatch
 from heads.evaluation import runs
 from heads.evaluation.metrics import balanced_accuracy
 from heads.evaluation.runs import read_run
 from heads.evaluation.thresholds import best_threshold
-from heads.run_config import grid_points, make_heads
+from heads.fitting import StoreBatches
+from heads.grids import grid_points
+from heads.run_config import make_heads
 from heads.training import EvalConfig, HeadConfig, RowsConfig, TrainConfig, run_eval, run_train
 from heads.transfer import run_transfer
 
+SAME_HEAD = 1e-6  # two trainings that end within 1e-8 of one optimum
 SAME_OPTIMUM = 1e-3  # AUROC of two solvers of one convex problem
 GRID = {"lambda_x": [0, 500], "lambda_y": [0, 500]}
 HSIC = HeadConfig("hsic_probe", {"max_iter": 3, "n_components": 4, "device": "cpu"})
@@ -134,6 +139,89 @@ def test_run_train__grid_is_trained_in_one_go(config: TrainConfig, monkeypatch) 
     )
     run_train(replace(config, head=HSIC, grid=GRID))
     assert calls == [4]
+
+
+def test_run_train__layers_of_a_grid_are_chosen_on_validation_rows(config: TrainConfig) -> None:
+    layers = ["block.0", "block.2", ["block.2", "block.0"]]
+    grid = {"C": [1e-3, 1.0], "layer": layers}
+    run = run_train(replace(config, grid=grid))
+    assert run.grid is not None
+    assert run.grid["layer"].tolist() == ["block.0", "block.2", "block.2 block.0"] * 2
+    best = run.grid.loc[run.grid["val_auroc"].idxmax()]
+    assert best["chosen"]
+    assert run.record["store"]["layers"] == best["layer"].split()
+    alone = run_train(
+        replace(
+            config,
+            head=HeadConfig("logistic_probe", {"C": float(best["C"])}),
+            layer=best["layer"].split(),
+            output=config.output + "-alone",
+        )
+    )
+    np.testing.assert_allclose(run.scores["score"], alone.scores["score"], atol=SAME_HEAD)
+    evaluated = run_eval(EvalConfig(config.output, config.test, config.output + "-eval"))
+    np.testing.assert_array_equal(evaluated.scores["score"], run.scores["score"])
+
+
+def test_run_train__layers_of_a_grid_must_be_names(config: TrainConfig) -> None:
+    with pytest.raises(ConfigError, match=r"'layer' must be .*got int 3"):
+        run_train(replace(config, grid={"layer": [3]}))
+    with pytest.raises(ConfigError, match=r"unknown layer .block\.9"):
+        run_train(replace(config, grid={"layer": ["block.9"]}))
+
+
+def test_run_train__exact_heads_leave_nothing_behind_when_interrupted(
+    config: TrainConfig, monkeypatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "choose", killed)
+        with pytest.raises(Killed):
+            run_train(config)
+    assert not list(Path(config.output).parent.iterdir())
+    run_train(replace(config, head=HeadConfig("logistic_probe", {"C": 2.0})))
+
+
+class Killed(BaseException):
+    """The process was interrupted."""
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+def test_run_train__goes_on_after_an_interruption(config: TrainConfig, monkeypatch) -> None:
+    config = replace(config, head=HSIC, grid=GRID)
+    expected = run_train(replace(config, output=config.output + "-uninterrupted"))
+    readings: list[int] = []
+    batches = StoreBatches.batches
+
+    def interrupted(source: StoreBatches, reading: Pass) -> Iterator[RowBatch]:
+        if reading.seed is not None:
+            readings.append(reading.epoch)
+        if readings == [0, 1]:
+            raise Killed
+        return batches(source, reading)
+
+    monkeypatch.setattr(StoreBatches, "batches", interrupted)
+    with pytest.raises(Killed):
+        run_train(config)
+    assert not Path(config.output).exists()
+    run = run_train(config)
+    assert readings == [0, 1, 1, 2]
+    np.testing.assert_array_equal(run.scores["score"], expected.scores["score"])
+    assert sorted(path.name for path in Path(config.output).parent.iterdir()) == [
+        "run",
+        "run-uninterrupted",
+    ]
+
+
+def test_run_train__another_configuration_does_not_go_on(config: TrainConfig, monkeypatch) -> None:
+    config = replace(config, head=HSIC)
+    monkeypatch.setattr("heads.fitting.Checkpoint.remove", killed)
+    with pytest.raises(Killed):
+        run_train(config)
+    with pytest.raises(ConfigError, match=r"of the same heads and rows.*run\.checkpoint.*remove"):
+        run_train(replace(config, seed=1))
 
 
 def test_run_train__oracle_shows_both_numbers_and_chooses_by_neither(config: TrainConfig) -> None:

@@ -1,0 +1,61 @@
+"""Folders of results that appear whole or not at all."""
+
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from featstore.durable import TEMPORARY, sync_folder
+from heads.evaluation.runs import require_free
+
+
+@contextmanager
+def whole_folder(target: Path | str, *, overwrite: bool = False) -> Iterator[Path]:
+    """Make a folder that appears when all of it is written.
+
+    Parameters
+    ----------
+    target
+        Where it will be.
+    overwrite
+        Move a folder that is there aside, to ``<target>.old-1`` and so on, instead of refusing.
+
+    Yields
+    ------
+    Path
+        The folder to write to; it becomes the target if nothing is raised, and vanishes otherwise.
+
+    Raises
+    ------
+    StoreExistsError
+        If there is something at the target that must stay.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as above, whole_folder(above + "/run") as folder:
+    ...     _ = (folder / "note.txt").write_text("done")
+    """
+    target = Path(target)
+    require_free(target, overwrite)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    made = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
+    made.mkdir()
+    try:
+        yield made
+        if target.exists():
+            target.rename(_free_name(target))
+        made.rename(target)
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+    sync_folder(target.parent)
+
+
+def _free_name(folder: Path) -> Path:
+    """Return the first of ``<folder>.old-1``, ``.old-2`` … that does not exist."""
+    number = 1
+    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
+        number += 1
+    return aside
