@@ -218,7 +218,7 @@ def test_predictive_values__of_what_is_never_called_is_nan() -> None:
         partial(operating_points.interpolated_tpr_at_fpr, fpr=0.1),
         published.fiser_tpr_at_fpr,
     ],
-    ids=str,
+    ids=["eer", "dm_eer", "dm_balanced", "interpolated", "fiser"],
 )
 def test_operating_points__missing_class_gives_nan(metric: Any) -> None:
     assert np.isnan(metric(np.arange(3.0), np.ones(3))).all()
