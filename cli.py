@@ -192,19 +192,20 @@ class Described(NamedTuple):
 
 DESCRIBED = {
     "train": Described(
-        "train a head, write a run folder", "heads.training", "TrainConfig", "run_train", "rows"
+        "train a head, write a run folder",
+        "heads.experiments.training", "TrainConfig", "run_train", "rows",
     ),
     "eval": Described(
         "evaluate a trained head, write a run folder",
-        "heads.training", "EvalConfig", "run_eval", "rows",
+        "heads.experiments.training", "EvalConfig", "run_eval", "rows",
     ),
     "transfer": Described(
         "train on each dataset alone, test on all",
-        "heads.transfer", "TrainConfig", "run_transfer", "trainings",
+        "heads.experiments.transfer", "TrainConfig", "run_transfer", "trainings",
     ),
     "sweep": Described(
         "a grid over heads, layers and seeds, one table",
-        "heads.sweep", "SweepConfig", "run_sweep", "heads",
+        "heads.sweep.run", "SweepConfig", "run_sweep", "heads",
     ),
     "fewshot": Described(
         "a few images of each class or generator, many times",
@@ -212,7 +213,7 @@ DESCRIBED = {
     ),
     "fuse": Described(
         "put the scores of several runs together",
-        "heads.fused_runs", "FusionConfig", "run_fusion", "runs",
+        "heads.fusion.run", "FusionConfig", "run_fusion", "runs",
     ),
     "attribute": Described(
         "tell generators apart, and reject unknown ones",
@@ -257,7 +258,7 @@ def add_demo(commands: Any) -> None:
 
 def run_demo(arguments: argparse.Namespace) -> None:
     """Run the demo."""
-    from heads.demo import run_demo
+    from heads.experiments.demo import run_demo
 
     with progress_bar("steps") as progress:
         text = run_demo(Path(arguments.folder), progress)

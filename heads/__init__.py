@@ -8,23 +8,23 @@ need not fit in memory, `save` and `load` keep them. ``HEADS`` holds every head 
 from typing import Any
 
 from heads.attribution.head import GeneratorAttribution
-from heads.few_shot_svm import FewShotSVM
+from heads.closed_form.hsic_linear import HSICLinear
+from heads.closed_form.random_feature_ridge import RandomFeatureRidge
+from heads.closed_form.ridge import RidgeProbe
+from heads.closed_form.streaming_lda import StreamingLDA
+from heads.contrastive.head import HierarchicalContrastiveHead
 from heads.fitting import fit, fit_many
-from heads.fusion import RuleFusion, StackedFusion
-from heads.gaussian_one_class import GaussianOneClass
-from heads.hierarchical_contrastive import HierarchicalContrastiveHead
-from heads.hsic_linear import HSICLinear
-from heads.hsic_probe import HSICProbe
-from heads.knn import KNNHead
-from heads.logistic_probe import LogisticProbe
+from heads.fusion.rules import RuleFusion, StackedFusion
+from heads.hsic.probe import HSICProbe
+from heads.logistic.probe import LogisticProbe
+from heads.neighbours.knn import KNNHead
+from heads.neighbours.prototype import PrototypeHead
+from heads.one_class.gaussian import GaussianOneClass
+from heads.one_class.reconstruction import ReconstructionOneClass
 from heads.persistence import HeadFileError, load, save
-from heads.prototype import PrototypeHead
-from heads.random_feature_ridge import RandomFeatureRidge
-from heads.reconstruction_one_class import ReconstructionOneClass
-from heads.ridge import RidgeProbe
-from heads.rine import RINEHead
-from heads.stay_positive import StayPositiveProbe
-from heads.streaming_lda import StreamingLDA
+from heads.rine.head import RINEHead
+from heads.stay_positive.probe import StayPositiveProbe
+from heads.svm.probe import FewShotSVM
 
 __all__ = [
     "HEADS",

@@ -14,7 +14,7 @@ from featstore.errors import ConfigError
 from heads.plain_json import encode
 
 if TYPE_CHECKING:
-    from heads.passes import Trainer
+    from heads.loop.passes import Trainer
 
 
 class Checkpoint:

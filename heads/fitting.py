@@ -1,6 +1,6 @@
 """Training heads from the store, out of core: `fit` for one head, `fit_many` for a whole grid.
 
-Both are the one loop of `heads.passes`; this module only feeds it batches of a lazy selection.
+Both are the one loop of `heads.loop.passes`; this module only feeds it batches of a lazy selection.
 """
 
 import hashlib
@@ -16,12 +16,12 @@ from featstore.batches import iter_batches
 from featstore.errors import ConfigError
 from featstore.layouts import FAKE, REAL
 from featstore.subset import Names, match
-from heads.batch_source import Floats, Labels, Pass, RowBatch, Target
 from heads.checkpoints import Checkpoint
+from heads.loop.batch_source import Floats, Labels, Pass, RowBatch, Target
+from heads.loop.passes import train
+from heads.loop.sampling import draw_units
+from heads.loop.views import View
 from heads.origins import layer_names, layer_widths, origin_of, require_same_features
-from heads.passes import train
-from heads.sampling import draw_units
-from heads.views import View
 
 if TYPE_CHECKING:
     import xarray as xr

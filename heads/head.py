@@ -14,8 +14,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from heads.batch_source import ArrayBatches, BatchSource, Floats
-from heads.passes import Trainer, train
+from heads.loop.batch_source import ArrayBatches, BatchSource, Floats
+from heads.loop.passes import Trainer, train
 
 DTYPES = (np.float64, np.float32, np.float16)
 """Accepted without a copy; anything else becomes float64."""
@@ -51,7 +51,7 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     @classmethod
     def trainers(cls, heads: Sequence[Self], source: BatchSource) -> list[Trainer]:
-        """Return what trains the heads on the source; see `heads.passes.train`.
+        """Return what trains the heads on the source; see `heads.loop.passes.train`.
 
         Parameters
         ----------

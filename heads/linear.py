@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from heads.batch_source import Floats
 from heads.head import Head
+from heads.loop.batch_source import Floats
 
 
 class LinearHead(Head):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from featstore.errors import FingerprintError
-from heads.views import columns_of
+from heads.loop.views import columns_of
 
 if TYPE_CHECKING:
     import xarray as xr

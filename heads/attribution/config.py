@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from heads.run_config import Names, RowsConfig
+from heads.experiments.config import Names, RowsConfig
 
 
 @dataclass(frozen=True)

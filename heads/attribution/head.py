@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from heads.anomaly_head import AnomalyHead, Scored
-from heads.anomaly_training import AnomalyTrainer, ClassStatistics
-from heads.batch_source import BatchSource, Floats
-from heads.decision_rule import DecisionRule, rule_at
-from heads.gaussian_one_class import inverse_root
-from heads.gram import Matrix
-from heads.passes import Trainer
-from heads.streaming_lda import shrunk
+from heads.closed_form.gram import Matrix
+from heads.closed_form.streaming_lda import shrunk
+from heads.loop.batch_source import BatchSource, Floats
+from heads.loop.passes import Trainer
+from heads.one_class.anomaly_head import AnomalyHead, Scored
+from heads.one_class.decision_rule import DecisionRule, rule_at
+from heads.one_class.gaussian import inverse_root
+from heads.one_class.training import AnomalyTrainer, ClassStatistics
 
 UNKNOWN = "unknown"
 """What a rejected image is attributed to."""

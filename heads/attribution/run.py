@@ -30,8 +30,8 @@ from heads.evaluation.roles import (
 )
 from heads.evaluation.runs import environment, require_free
 from heads.evaluation.scoring import BATCH_SIZE, sample_frame
+from heads.experiments.config import check_settings
 from heads.fitting import fit
-from heads.run_config import check_settings
 
 if TYPE_CHECKING:
     import xarray as xr

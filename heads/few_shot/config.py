@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from featstore.errors import ConfigError, unknown_name
-from heads.choosing import HALF
 from heads.evaluation.metrics import columns
 from heads.evaluation.thresholds import Selection
-from heads.run_config import HeadConfig, Names, RowsConfig, make_heads
+from heads.experiments.choosing import HALF
+from heads.experiments.config import HeadConfig, Names, RowsConfig, make_heads
 
 Per = Literal["class", "generator"]
 """What the shots are counted by; real images are one generator."""

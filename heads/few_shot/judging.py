@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_curve
 
 from featstore.errors import ConfigError
-from heads.choosing import HALF
 from heads.evaluation.bootstrap import CountedMetrics
 from heads.evaluation.metrics import ALLOWED_FPR
 from heads.evaluation.thresholds import best_threshold
+from heads.experiments.choosing import HALF
 from heads.few_shot.episodes import Positions, apart
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from heads.choosing import HALF_SENTENCE
 from heads.evaluation.roles import row_counts
 from heads.evaluation.runs import environment
 from heads.evaluation.thresholds import ORACLE
+from heads.experiments.choosing import HALF_SENTENCE
 from heads.few_shot.choices import VAL
 from heads.few_shot.config import FewShotConfig
 from heads.few_shot.episodes import Codes, Episode

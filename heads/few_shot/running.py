@@ -12,11 +12,11 @@ from threadpoolctl import threadpool_limits
 
 from featstore.batches import iter_batches
 from featstore.errors import ConfigError, FeatstoreError
-from heads.choosing import HALF
+from heads.experiments.choosing import HALF
+from heads.experiments.config import make_heads
 from heads.few_shot.config import FewShotConfig, memory_of
 from heads.few_shot.episodes import Episode, Positions
 from heads.few_shot.judging import Floats, Judged, Rows, by_dataset, validated
-from heads.run_config import make_heads
 
 EPISODES_AT_ONCE = 25
 """Most episodes that share a reading of the query: then scoring, not reading, takes the time."""

@@ -16,8 +16,10 @@ from benchmarks.feature_stores import write_store
 from benchmarks.paired import Timing, interleave, report, speed
 
 import heads
-from heads import fitting, hsic_training, passes
-from heads.batch_source import Pass, RowBatch
+from heads import fitting
+from heads.hsic import training as hsic_training
+from heads.loop import passes as passes
+from heads.loop.batch_source import Pass, RowBatch
 
 N_ROWS, N_LAYERS, WIDTH = 2048, 13, 768
 EPOCHS, BATCH = 1, 128

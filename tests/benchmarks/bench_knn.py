@@ -13,8 +13,8 @@ from benchmarks.paired import Row, interleave, report, speed
 from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
-from heads.knn import KNNHead
-from heads.neighbours import knn_search, unit_rows
+from heads.neighbours.knn import KNNHead
+from heads.neighbours.search import knn_search, unit_rows
 
 N_BANK, N_QUERIES, WIDTH, K = 50_000, 2_000, 1024, 25
 NEAR_TIES = 1e-3  # share of neighbours that two roundings may order differently

@@ -16,7 +16,7 @@ from benchmarks.paired import Timing, interleave, report, speed
 from sklearn.linear_model import Ridge, RidgeCV
 
 import heads
-from heads.ridge import RidgeProbe
+from heads.closed_form.ridge import RidgeProbe
 
 N_ROWS, N_LAYERS, WIDTH = 16384, 25, 256
 ALPHAS = np.logspace(-2, 5, 100)

@@ -17,9 +17,9 @@ from benchmarks.paired import Timing, interleave, one_thread, report, speed
 from torch import Tensor, nn
 
 import heads
-from heads.batch_source import ArrayBatches, RowBatch
-from heads.rine import RINEHead
-from heads.rine_training import RINETrainer
+from heads.loop.batch_source import ArrayBatches, RowBatch
+from heads.rine.head import RINEHead
+from heads.rine.training import RINETrainer
 
 N_ROWS, N_LAYERS, WIDTH, BATCH = 256, 24, 1024, 128
 XI, NPROJ, PROJ_DIM = (0.1, 0.2, 0.4, 0.8), (1, 2, 4), (128, 256, 512, 1024)

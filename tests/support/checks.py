@@ -15,9 +15,9 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
 import heads
-from heads.batch_source import ArrayBatches, Pass, RowBatch
 from heads.checkpoints import Checkpoint
-from heads.passes import train
+from heads.loop.batch_source import ArrayBatches, Pass, RowBatch
+from heads.loop.passes import train
 
 ROUNDING = 1e-8
 """Between trainings that do the same arithmetic in another order, in float64."""

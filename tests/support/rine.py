@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from heads.rine_network import RINENetwork, network_of
-from heads.rine_weights import RINEShape
+from heads.rine.network import RINENetwork, network_of
+from heads.rine.weights import RINEShape
 
 
 def recipe(shape: RINEShape) -> dict[str, Any]:

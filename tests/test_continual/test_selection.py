@@ -22,7 +22,7 @@ from continual.selection.relevance import (
     nystrom_relevance,
 )
 from featstore.errors import ConfigError
-from heads.hsic import center_gram, hsic_biased, rbf_gram
+from heads.hsic.statistics import center_gram, hsic_biased, rbf_gram
 
 FLOAT32 = 2e-6  # kernel values in float32, summed in float64
 WORKED = np.array([0, 1, 2, 10, 11, 30], float)[:, None]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from heads.adapters import ADAPTERS, OPTIONS, build_adapter, load_adapter
+from heads.contrastive.adapters import ADAPTERS, OPTIONS, build_adapter, load_adapter
 
 ROUNDING = 1e-5
 """Of products of float32 orthonormal rows."""

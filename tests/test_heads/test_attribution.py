@@ -13,9 +13,9 @@ from support.features import vit_like
 
 from featstore.simulate import simulate_store
 from heads.attribution.head import GeneratorAttribution
+from heads.closed_form.streaming_lda import shrunk
 from heads.fitting import fit, fit_many
-from heads.passes import train
-from heads.streaming_lda import shrunk
+from heads.loop.passes import train
 
 SAME = 1e-8  # float64 in another order
 

@@ -16,7 +16,7 @@ from featstore.simulate import simulate_store
 from heads.attribution.config import AttributionConfig
 from heads.attribution.head import GeneratorAttribution
 from heads.attribution.run import Attribution, run_attribution
-from heads.run_config import RowsConfig
+from heads.experiments.config import RowsConfig
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 

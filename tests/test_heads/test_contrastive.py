@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose
 from numpy.typing import NDArray
 from torch import Tensor
 
-from heads.contrastive import (
+from heads.losses.hierarchical import (
     Embeddings,
     Losses,
     averaged_positives,

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.decision_rule import better_direction, rule_at, threshold_at
+from heads.one_class.decision_rule import better_direction, rule_at, threshold_at
 
 
 def test_better_direction__is_that_of_the_roc_curve() -> None:

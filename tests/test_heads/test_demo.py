@@ -8,9 +8,9 @@ from sklearn.metrics import roc_auc_score
 
 from featstore.demo_images import make_demo_images
 from featstore.simulate import simulate_store
-from heads import demo
-from heads.run_config import HeadConfig, RowsConfig, TrainConfig
-from heads.transfer import run_transfer
+from heads.experiments import demo as demo
+from heads.experiments.config import HeadConfig, RowsConfig, TrainConfig
+from heads.experiments.transfer import run_transfer
 
 GENERATORS = ["nearest", "pixelshuffle", "transposed"]
 

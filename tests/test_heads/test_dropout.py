@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy import stats
 
-from heads.dropout import Dropout
+from heads.rine.dropout import Dropout
 
 UNLIKELY = 1e-6  # p-value; seeds are fixed, so a pass stays a pass
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from heads.early_stopping import EarlyStopping
+from heads.stay_positive.early_stopping import EarlyStopping
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from featstore.samples import add_records
 from featstore.schema import FACTS, SAMPLE_ID_BYTES
 from featstore.store import GroupKey, create
 from heads.few_shot import FewShotConfig, run_few_shot, writing
-from heads.few_shot_svm import FewShotSVM
-from heads.knn import KNNHead
-from heads.prototype import PrototypeHead
+from heads.neighbours.knn import KNNHead
+from heads.neighbours.prototype import PrototypeHead
+from heads.svm.probe import FewShotSVM
 
 PUBLISHED = 1e-12  # the same ranks; areas are sums of ratios
 ONE_PAIR = 2e-4  # scikit-learn's L-BFGS stops where two neighbouring images have changed places

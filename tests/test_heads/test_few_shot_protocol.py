@@ -18,8 +18,8 @@ from featstore.errors import ConfigError, StoreExistsError
 from featstore.simulate import simulate_store
 from heads import LogisticProbe
 from heads.evaluation.thresholds import ORACLE
+from heads.experiments.config import HeadConfig, RowsConfig
 from heads.few_shot import FewShotConfig, planning, run_few_shot, running, writing
-from heads.run_config import HeadConfig, RowsConfig
 
 SAME_OPTIMUM = 1e-3  # AUROC of two solvers of one convex problem
 LINEAR = {"linear": HeadConfig("logistic_probe")}

@@ -9,10 +9,10 @@ from sklearn.svm import SVC
 from support.features import ill_conditioned, vit_like
 from support.vectors import stored
 
-from heads.batch_source import ArrayBatches
-from heads.few_shot_svm import FewShotSVM
-from heads.logistic_probe import LogisticProbe
-from heads.passes import train
+from heads.logistic.probe import LogisticProbe
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
+from heads.svm.probe import FewShotSVM
 
 SAME_FORMULA = 1e-10  # the decision function is ours, the solution scikit-learn's
 PUBLISHED = 1e-10  # computed with the same solver

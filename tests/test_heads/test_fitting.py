@@ -12,7 +12,7 @@ from featstore.errors import ConfigError, FingerprintError
 from featstore.simulate import simulate_store
 from featstore.store import Store
 from heads import HSICProbe, LogisticProbe, fit, fit_many
-from heads.batch_source import Pass
+from heads.loop.batch_source import Pass
 from heads.origins import origin_of
 
 ROUNDING = 1e-6  # both solvers stop at a gradient of 1e-8

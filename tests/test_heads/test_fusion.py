@@ -18,10 +18,10 @@ from featstore.simulate import simulate_store
 from heads import HEADS
 from heads.evaluation import runs
 from heads.evaluation.runs import read_run
-from heads.fused_runs import FusionConfig, fit_stack, run_fusion
-from heads.fusion import RULES, RuleFusion, StackedFusion, fuse
-from heads.scored_runs import aligned
-from heads.training import HeadConfig, RowsConfig, TrainConfig, run_train
+from heads.experiments.training import HeadConfig, RowsConfig, TrainConfig, run_train
+from heads.fusion.rules import RULES, RuleFusion, StackedFusion, fuse
+from heads.fusion.run import FusionConfig, fit_stack, run_fusion
+from heads.fusion.scored_runs import aligned
 
 PUBLISHED = 1e-12  # both are float64
 EXACT = 1e-13  # relative, against 60 decimal digits

@@ -17,12 +17,12 @@ from support.checks import Interrupted, Interruption
 import heads
 from featstore.simulate import simulate_store
 from featstore.store import Store
-from heads.batch_source import ArrayBatches, Pass, RowBatch
 from heads.checkpoints import Checkpoint
-from heads.contrastive import Embeddings, hierarchical_contrastive
-from heads.contrastive_training import EmbeddedRows
-from heads.hierarchical_contrastive import SCORERS, HierarchicalContrastiveHead
-from heads.passes import train
+from heads.contrastive.head import SCORERS, HierarchicalContrastiveHead
+from heads.contrastive.training import EmbeddedRows
+from heads.loop.batch_source import ArrayBatches, Pass, RowBatch
+from heads.loop.passes import train
+from heads.losses.hierarchical import Embeddings, hierarchical_contrastive
 
 TRACE = 1e-5
 """Relative; five steps in float32 against float64, or against another order of sums."""

@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 from sklearn.metrics.pairwise import euclidean_distances, rbf_kernel
 from sklearn.preprocessing import KernelCenterer
 
-from heads.hsic import (
+from heads.hsic.statistics import (
     center_gram,
     cka,
     delta_gram,

@@ -5,9 +5,15 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from heads import hsic_gradient
-from heads.hsic import center_gram, hsic_biased, median_bandwidth, rbf_gram, squared_distances
-from heads.hsic_gradient import add_hsic_gradient, gaussian_kernels
+from heads.hsic import gradient as hsic_gradient
+from heads.hsic.gradient import add_hsic_gradient, gaussian_kernels
+from heads.hsic.statistics import (
+    center_gram,
+    hsic_biased,
+    median_bandwidth,
+    rbf_gram,
+    squared_distances,
+)
 
 ROUNDING = 1e-12  # a few hundred float64 operations
 STEP, STEP_ERROR = 1e-6, 1e-7  # of central differences in float64, relative to the largest entry

@@ -10,8 +10,8 @@ from sklearn.cross_decomposition import PLSSVD, PLSRegression
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from support.features import Data, vit_like
 
-from heads.hsic import delta_gram, hsic_biased
-from heads.hsic_linear import HSICLinear
+from heads.closed_form.hsic_linear import HSICLinear
+from heads.hsic.statistics import delta_gram, hsic_biased
 
 ROUNDING = 1e-9  # relative; sums over a few hundred rows and eigenvectors of small problems
 LAMBDAS = [{"lambda_x": 0.0}, {"lambda_x": 0.05}, {"lambda_x": 3.0, "lambda_y": 0.5}]

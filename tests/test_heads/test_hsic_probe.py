@@ -15,11 +15,18 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from torch import nn
 
-from heads import hsic_probe, hsic_training
-from heads.batch_source import ArrayBatches
-from heads.hsic import delta_gram, hsic_biased, median_bandwidth, rbf_gram, squared_distances
-from heads.hsic_probe import HSICProbe
-from heads.passes import train
+from heads.hsic import probe as hsic_probe
+from heads.hsic import training as hsic_training
+from heads.hsic.probe import HSICProbe
+from heads.hsic.statistics import (
+    delta_gram,
+    hsic_biased,
+    median_bandwidth,
+    rbf_gram,
+    squared_distances,
+)
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
 
 FLOAT32 = 1e-5  # a few dozen steps in float32, relative to the largest weight
 SEED = 99

@@ -15,12 +15,12 @@ from sklearn.neighbors import KNeighborsClassifier, NearestNeighbors
 from support.features import vit_like
 from support.vectors import stored
 
-from heads import knn
-from heads.batch_source import ArrayBatches
-from heads.knn import KNNHead
-from heads.knn_rules import LIMIT, auroc_by_k, scores_by_k, select_k
-from heads.knn_votes import Votes
-from heads.passes import train
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
+from heads.neighbours import knn as knn
+from heads.neighbours.knn import KNNHead
+from heads.neighbours.rules import LIMIT, auroc_by_k, scores_by_k, select_k
+from heads.neighbours.votes import Votes
 
 FLOAT32 = 1e-5  # similarities are float32
 FLOAT64 = 1e-12
@@ -194,7 +194,7 @@ def test_knn_head__refuses_a_bank_beyond_its_limit_and_says_where_to_go() -> Non
     KNNHead(max_bank=160).fit(X, y)
     KNNHead(max_bank=80, bank_dtype="float16").fit(X, y)
     with pytest.raises(
-        ValueError, match=r"160 bytes for 10 rows of 4 .*'heads.knn_store.score_knn'"
+        ValueError, match=r"160 bytes for 10 rows of 4 .*'heads.evaluation.knn_scores.score_knn'"
     ):
         KNNHead(max_bank=159).fit(X, y)
 

@@ -12,9 +12,9 @@ import heads
 from featstore.errors import ConfigError, FingerprintError
 from featstore.simulate import simulate_store
 from featstore.store import Store
+from heads.evaluation.knn_scores import score_knn, sweep_k
 from heads.evaluation.scoring import COLUMNS, score
-from heads.knn import KNNHead
-from heads.knn_store import score_knn, sweep_k
+from heads.neighbours.knn import KNNHead
 
 FLOAT32 = 1e-5  # products are float32, blocks differ
 FLOAT64 = 1e-12

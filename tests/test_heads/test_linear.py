@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from support.checks import two_classes
 
-from heads.batch_source import ArrayBatches
 from heads.linear import LinearHead
-from heads.logistic_probe import LogisticProbe
+from heads.logistic.probe import LogisticProbe
+from heads.loop.batch_source import ArrayBatches
 
 
 def test_fit__takes_float16_whose_sum_overflows() -> None:

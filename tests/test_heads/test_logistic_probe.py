@@ -14,13 +14,14 @@ from sklearn.preprocessing import StandardScaler
 from support.checks import CutBatches
 from support.features import Data, ill_conditioned, vit_like
 
-from heads import batch_source, logistic_probe
-from heads.batch_source import ArrayBatches
-from heads.curvatures import Curvatures
-from heads.logistic_probe import LogisticProbe
-from heads.passes import train
-from heads.row_sums import Evaluation, RowSample
-from heads.views import View
+from heads.logistic import probe as logistic_probe
+from heads.logistic.curvatures import Curvatures
+from heads.logistic.probe import LogisticProbe
+from heads.logistic.row_sums import Evaluation, RowSample
+from heads.loop import batch_source as batch_source
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
+from heads.loop.views import View
 
 SAME_OPTIMUM = 1e-4  # what is promised against scikit-learn; it is met with room to spare
 PATH = [1e-3, 0.1, 1.0, 10.0, 100.0]

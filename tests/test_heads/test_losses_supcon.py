@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose
 
-from heads.losses import supervised_contrastive
+from heads.losses.supervised import supervised_contrastive
 
 VECTORS = Path(__file__).resolve().parents[1] / "data" / "rine.npz"
 PUBLISHED = 1e-5  # float32 sums in another order, relative

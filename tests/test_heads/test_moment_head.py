@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.features import Data, vit_like
 
-from heads.batch_source import ArrayBatches
-from heads.moment_training import collect
-from heads.passes import train
-from heads.ridge import RidgeProbe
+from heads.closed_form.ridge import RidgeProbe
+from heads.closed_form.training import collect
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
 
 ROUNDING = 1e-10  # same arithmetic in another order
 ALPHAS = [0.1, 1.0, 10.0, 1000.0]

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.batch_source import ArrayBatches
-from heads.gram import mirror
-from heads.moment_training import collect
-from heads.moments import Moments
+from heads.closed_form.gram import mirror
+from heads.closed_form.moments import Moments
+from heads.closed_form.training import collect
+from heads.loop.batch_source import ArrayBatches
 
 ROUNDING = 1e-12  # relative to the largest entry: sums of some hundred numbers in float64
 OFFSET_ROUNDING = 1e-9  # features at 1e4 hold 12 digits after the point, their spread is 1e-3

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from sklearn.neighbors import NearestNeighbors
 from support.vectors import stored
 
-from heads import neighbours, neighbours_compiled, neighbours_torch
-from heads.homophily import homophily
-from heads.neighbours import inverse_norms, knn_search, nearest_rows, unit_rows
+from heads.neighbours import compiled as neighbours_compiled
+from heads.neighbours import search as neighbours
+from heads.neighbours import with_torch as neighbours_torch
+from heads.neighbours.homophily import homophily
+from heads.neighbours.search import inverse_norms, knn_search, nearest_rows, unit_rows
 
 ENGINES = ["compiled", "torch", "faiss"]
 METRICS = ["cosine", "inner", "euclidean"]
@@ -214,7 +216,7 @@ def test_knn_search__says_what_to_do_without_faiss() -> None:
 
 
 def test_import__needs_neither_torch_nor_numba_nor_faiss() -> None:
-    code = "import sys, heads.knn; print({'torch', 'numba', 'faiss'} & set(sys.modules))"
+    code = "import sys, heads.neighbours.knn; print({'torch', 'numba', 'faiss'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 

@@ -9,9 +9,9 @@ from scipy.optimize import check_grad
 from scipy.special import expit
 from support.features import Data, vit_like
 
-from heads.curvatures import Curvatures, Known
-from heads.newton import NewtonCG, QuasiNewton
-from heads.row_sums import Evaluation, HessianProduct, RowSample, add_batch
+from heads.logistic.curvatures import Curvatures, Known
+from heads.logistic.newton import NewtonCG, QuasiNewton
+from heads.logistic.row_sums import Evaluation, HessianProduct, RowSample, add_batch
 
 ROUNDING = 1e-8  # same quantity by other arithmetic in float64
 FINITE_DIFFERENCE = 1e-5  # relative error of differences of a smooth function

@@ -17,11 +17,11 @@ from scipy.optimize import linprog, minimize
 from scipy.special import expit, logit
 from support.features import Data, ill_conditioned, vit_like
 
-from heads.bounded_quadratic import bounded_step
-from heads.duality_gap import Problem, certify
-from heads.nonnegative_logistic import NonNegativeCG, NonNegativeNewton
-from heads.row_sums import Evaluation, add_batch
-from heads.sampled_hessian import ModelSample
+from heads.logistic.row_sums import Evaluation, add_batch
+from heads.logistic.sampled_hessian import ModelSample
+from heads.stay_positive.bounded_quadratic import bounded_step
+from heads.stay_positive.duality_gap import Problem, certify
+from heads.stay_positive.nonnegative_logistic import NonNegativeCG, NonNegativeNewton
 
 TOL = 1e-8  # KKT residual and gap at which the solvers end
 SAME_OPTIMUM = 1e-6  # weights of well-conditioned problems solved to TOL

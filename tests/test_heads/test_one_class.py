@@ -15,16 +15,17 @@ from support.features import ill_conditioned, vit_like
 from featstore.config import load_config
 from featstore.errors import ConfigError
 from featstore.simulate import simulate_store
-from heads import HEADS, anomaly_training
-from heads.batch_source import ArrayBatches, Pass
+from heads import HEADS
+from heads.closed_form.streaming_lda import shrunk
 from heads.evaluation import runs
+from heads.experiments.training import TrainConfig, run_train
 from heads.fitting import fit, fit_many
-from heads.gaussian_one_class import GaussianOneClass
-from heads.logistic_probe import LogisticProbe
-from heads.passes import train
-from heads.reconstruction_one_class import ReconstructionOneClass
-from heads.streaming_lda import shrunk
-from heads.training import TrainConfig, run_train
+from heads.logistic.probe import LogisticProbe
+from heads.loop.batch_source import ArrayBatches, Pass
+from heads.loop.passes import train
+from heads.one_class import training as anomaly_training
+from heads.one_class.gaussian import GaussianOneClass
+from heads.one_class.reconstruction import ReconstructionOneClass
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 SAME = 1e-8  # what is promised against scikit-learn; it is met with room to spare

@@ -13,11 +13,11 @@ from support.checks import CutBatches
 from support.features import vit_like
 
 from featstore.simulate import simulate_store
-from heads.batch_source import ArrayBatches, Pass
 from heads.fitting import fit
-from heads.passes import train
-from heads.reconstruction_one_class import ReconstructionOneClass
-from heads.reconstruction_training import AutoencoderTrainer
+from heads.loop.batch_source import ArrayBatches, Pass
+from heads.loop.passes import train
+from heads.one_class.reconstruction import ReconstructionOneClass
+from heads.one_class.reconstruction_training import AutoencoderTrainer
 
 SAME = 1e-8  # float64 in another order
 FLOAT32 = 1e-4  # a float32 network against its float64 copy

@@ -11,7 +11,7 @@ from numpy.testing import assert_array_equal
 from support.checks import two_classes
 
 from heads import HEADS, HeadFileError, LogisticProbe, load, save
-from heads.hierarchical_contrastive import SCORERS, HierarchicalContrastiveHead
+from heads.contrastive.head import SCORERS, HierarchicalContrastiveHead
 from heads.parts import NESTED, put_together, take_apart
 
 Parts = tuple[dict[str, Any], dict[str, Any]]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from support.checks import two_classes
 
-from heads.batch_source import ArrayBatches, Floats, Pass, RowBatch, Shared
-from heads.hsic_probe import HSICProbe
-from heads.logistic_probe import LogisticProbe
-from heads.passes import Trainer, train
+from heads.hsic.probe import HSICProbe
+from heads.logistic.probe import LogisticProbe
+from heads.loop.batch_source import ArrayBatches, Floats, Pass, RowBatch, Shared
+from heads.loop.passes import Trainer, train
 
 
 class Counted(ArrayBatches):

@@ -12,9 +12,9 @@ from support.checks import CutBatches
 from support.features import vit_like
 from support.vectors import stored
 
-from heads.batch_source import ArrayBatches
-from heads.passes import train
-from heads.prototype import PrototypeHead
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
+from heads.neighbours.prototype import PrototypeHead
 
 ROUNDING = 1e-12
 PUBLISHED = 1e-6  # float32 sums of 100 rows

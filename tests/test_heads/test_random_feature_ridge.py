@@ -7,10 +7,10 @@ import pytest
 from sklearn.linear_model import Ridge
 from support.features import vit_like
 
-from heads.batch_source import ArrayBatches
-from heads.passes import train
-from heads.random_feature_ridge import RandomFeatureRidge
-from heads.ridge import RidgeProbe
+from heads.closed_form.random_feature_ridge import RandomFeatureRidge
+from heads.closed_form.ridge import RidgeProbe
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
 
 ROUNDING = 1e-10  # same arithmetic in another order
 

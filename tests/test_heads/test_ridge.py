@@ -15,11 +15,12 @@ from support.checks import CutBatches
 from support.features import Data, ill_conditioned, vit_like
 
 from featstore.simulate import simulate_store
-from heads import fit_many, ridge_path
-from heads.batch_source import ArrayBatches
-from heads.moment_training import collect
-from heads.passes import train
-from heads.ridge import RidgeProbe
+from heads import fit_many
+from heads.closed_form import ridge_path as ridge_path
+from heads.closed_form.ridge import RidgeProbe
+from heads.closed_form.training import collect
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
 
 SAME_SOLUTION = 1e-8  # relative to the largest weight, for all data below
 SAME_DECISIONS = 1e-9  # relative to the largest decision value

@@ -11,14 +11,14 @@ from torch import nn
 
 import heads
 from featstore.simulate import simulate_store
-from heads.batch_source import ArrayBatches, RowBatch
 from heads.checkpoints import Checkpoint
 from heads.evaluation import score
-from heads.passes import train
-from heads.rine import RINEHead
-from heads.rine_training import RINETrainer
-from heads.rine_weights import RINEShape
-from heads.views import View, ViewedBatches
+from heads.loop.batch_source import ArrayBatches, RowBatch
+from heads.loop.passes import train
+from heads.loop.views import View, ViewedBatches
+from heads.rine.head import RINEHead
+from heads.rine.training import RINETrainer
+from heads.rine.weights import RINEShape
 
 VECTORS = Path(__file__).resolve().parents[1] / "data" / "rine.npz"
 GRADIENT = 1e-4  # of the largest entry

@@ -23,9 +23,9 @@ from featstore.simulate import simulate_store
 from heads.evaluation import score
 from heads.origins import require_same_features
 from heads.persistence import HeadFileError
-from heads.rine import RINEHead
-from heads.rine_checkpoint import read_checkpoint
-from heads.rine_weights import RINEShape
+from heads.rine.checkpoint import read_checkpoint
+from heads.rine.head import RINEHead
+from heads.rine.weights import RINEShape
 
 SMALL = RINEShape(3, 16, proj_dim=4, nproj=2)
 

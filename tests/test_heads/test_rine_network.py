@@ -19,9 +19,9 @@ from scipy.special import expit, softmax
 from support.rine import network_from, recipe
 
 from heads.evaluation.pooling import pool_views
-from heads.rine import RINEHead
-from heads.rine_network import RINENetwork, evaluate
-from heads.rine_weights import RINEShape
+from heads.rine.head import RINEHead
+from heads.rine.network import RINENetwork, evaluate
+from heads.rine.weights import RINEShape
 
 VECTORS = Path(__file__).resolve().parents[1] / "data" / "rine.npz"
 PUBLISHED = 1e-5  # float32 sums in another order, relative to the largest value
@@ -133,7 +133,7 @@ def test_evaluate__in_small_chunks_equals_at_once(
 ) -> None:
     network, X = network_from(TINY, recipe(TINY)), vectors["tiny_X"].reshape(10, -1)
     expected = evaluate(network, X)
-    monkeypatch.setattr("heads.rine_network.CHUNK_BYTES", 3 * X[0].nbytes)
+    monkeypatch.setattr("heads.rine.network.CHUNK_BYTES", 3 * X[0].nbytes)
     seen = []
     network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     for found, wanted in zip(evaluate(network, X), expected, strict=True):

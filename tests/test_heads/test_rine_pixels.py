@@ -20,8 +20,8 @@ from featstore.backbones.taps import choose_points
 from featstore.backbones.vit_blocks import OwnForward
 from featstore.images.decode import decode
 from featstore.images.preprocess import Preprocess
-from heads.rine_network import evaluate
-from heads.rine_weights import RINEShape
+from heads.rine.network import evaluate
+from heads.rine.weights import RINEShape
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 TOWER = {"image_size": 32, "layers": 4, "width": 64, "head_width": 16, "patch_size": 8}

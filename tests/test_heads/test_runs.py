@@ -15,8 +15,8 @@ from heads.evaluation import runs
 from heads.evaluation.events import require_tensorboard
 from heads.evaluation.runs import Run, environment, read_run, write_run
 from heads.evaluation.tables import metric_table
-from heads.hsic_probe import HSICProbe
-from heads.logistic_probe import LogisticProbe
+from heads.hsic.probe import HSICProbe
+from heads.logistic.probe import LogisticProbe
 
 THRESHOLDS = {"0.5": 0.0, "val": 0.2}
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heads.batch_source import ArrayBatches, Pass, Target
-from heads.sampling import draw_units
+from heads.loop.batch_source import ArrayBatches, Pass, Target
+from heads.loop.sampling import draw_units
 
 
 def targets(label: Any, generator: Any = None, pair: Any = None) -> dict[str, Target]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.linalg import cho_factor, cho_solve
 
-from heads.spectrum import Spectrum
+from heads.closed_form.spectrum import Spectrum
 
 SHIFTS = np.array([1e-6, 1e-2, 1.0, 1e3])
 

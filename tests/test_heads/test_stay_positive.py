@@ -22,11 +22,11 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from support.checks import CutBatches, check_interrupted_training_goes_on_to_the_same_head
 from support.features import Data, vit_like
 
-from heads import stay_positive_training
-from heads.batch_source import ArrayBatches, Pass, RowBatch
-from heads.passes import train
-from heads.relu_layer import ReluLayer
-from heads.stay_positive import StayPositiveProbe
+from heads.loop.batch_source import ArrayBatches, Pass, RowBatch
+from heads.loop.passes import train
+from heads.stay_positive import training as stay_positive_training
+from heads.stay_positive.probe import StayPositiveProbe
+from heads.stay_positive.relu_layer import ReluLayer
 
 PARITY = 1e-6  # absolute, with the original's float32
 SAME_OPTIMUM = 1e-6  # weights of problems solved to a KKT residual of 1e-8

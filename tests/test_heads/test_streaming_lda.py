@@ -11,10 +11,10 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from support.checks import CutBatches
 from support.features import Data, ill_conditioned, vit_like
 
-from heads.batch_source import ArrayBatches
-from heads.moment_training import collect
-from heads.passes import train
-from heads.streaming_lda import StreamingLDA
+from heads.closed_form.streaming_lda import StreamingLDA
+from heads.closed_form.training import collect
+from heads.loop.batch_source import ArrayBatches
+from heads.loop.passes import train
 
 SAME_ODDS = 1e-7  # of log odds up to a hundred, from covariances of condition 1e12
 ROUNDING = 1e-9  # same arithmetic in another order

@@ -17,13 +17,14 @@ import heads
 from featstore.config import load_config
 from featstore.errors import ConfigError, SchemaError, StoreExistsError
 from featstore.simulate import simulate_store
-from heads import sweep, training
-from heads.batch_source import Pass, RowBatch
+from heads.experiments import training as training
+from heads.experiments.config import RowsConfig
 from heads.fitting import StoreBatches
-from heads.run_config import RowsConfig
-from heads.sweep import run_sweep
-from heads.sweep_config import SweepConfig, SweptHead, TrainPart, check_sweep, members_of
-from heads.sweep_rows import drawn
+from heads.loop.batch_source import Pass, RowBatch
+from heads.sweep import run as sweep
+from heads.sweep.config import SweepConfig, SweptHead, TrainPart, check_sweep, members_of
+from heads.sweep.rows import drawn
+from heads.sweep.run import run_sweep
 
 SAME_OPTIMUM = 1e-3  # AUROC of two solvers of one convex problem
 SAME_SCORES = 1e-12  # the same weights, written and read

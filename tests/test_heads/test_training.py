@@ -17,17 +17,24 @@ import featstore
 from featstore.config import load_config
 from featstore.errors import ConfigError, FingerprintError, SchemaError, StoreExistsError
 from featstore.simulate import simulate_store
-from heads import training
-from heads.batch_source import Pass, RowBatch
 from heads.evaluation import runs
 from heads.evaluation.metrics import balanced_accuracy
 from heads.evaluation.runs import read_run
 from heads.evaluation.thresholds import best_threshold
+from heads.experiments import training as training
+from heads.experiments.config import make_heads
+from heads.experiments.grids import grid_points
+from heads.experiments.training import (
+    EvalConfig,
+    HeadConfig,
+    RowsConfig,
+    TrainConfig,
+    run_eval,
+    run_train,
+)
+from heads.experiments.transfer import run_transfer
 from heads.fitting import StoreBatches
-from heads.grids import grid_points
-from heads.run_config import make_heads
-from heads.training import EvalConfig, HeadConfig, RowsConfig, TrainConfig, run_eval, run_train
-from heads.transfer import run_transfer
+from heads.loop.batch_source import Pass, RowBatch
 
 SAME_HEAD = 1e-6  # two trainings that end within 1e-8 of one optimum
 SAME_OPTIMUM = 1e-3  # AUROC of two solvers of one convex problem
@@ -452,8 +459,8 @@ def test_run_train__mistakes_an_estimator_finds_name_the_head(
 def test_run_train__illegal_settings_are_found_before_training(
     config: TrainConfig, changes, message: str, monkeypatch
 ) -> None:
-    monkeypatch.setattr("heads.hsic_training.HSICTrainer.consume", pytest.fail)
-    monkeypatch.setattr("heads.logistic_training.LogisticTrainer.consume", pytest.fail)
+    monkeypatch.setattr("heads.hsic.training.HSICTrainer.consume", pytest.fail)
+    monkeypatch.setattr("heads.logistic.training.LogisticTrainer.consume", pytest.fail)
     with pytest.raises(ConfigError, match=message):
         run_train(replace(config, **changes))
 
@@ -489,7 +496,7 @@ def test_run_transfer__existing_output_is_found_before_training(
     config: TrainConfig, monkeypatch
 ) -> None:
     Path(config.output).mkdir()
-    monkeypatch.setattr("heads.transfer.run_train", pytest.fail)
+    monkeypatch.setattr("heads.experiments.transfer.run_train", pytest.fail)
     with pytest.raises(StoreExistsError, match="choose another 'output'"):
         run_transfer(config)
 

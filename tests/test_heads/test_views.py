@@ -10,9 +10,9 @@ from featstore.errors import ConfigError
 from featstore.simulate import simulate_store
 from featstore.store import Store
 from heads import HSICProbe, LogisticProbe, fit, fit_many
-from heads.batch_source import ArrayBatches, Pass
 from heads.fitting import StoreBatches
-from heads.views import View, ViewedBatches
+from heads.loop.batch_source import ArrayBatches, Pass
+from heads.loop.views import View, ViewedBatches
 
 ROUNDING = 1e-6  # solvers stop at a gradient of 1e-8
 

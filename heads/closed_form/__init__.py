@@ -1,0 +1,1 @@
+"""Heads that are functions of moments of the features: one pass, any order, parts that merge."""

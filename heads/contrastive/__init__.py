@@ -1,0 +1,1 @@
+"""FiSeR's hierarchical contrast on frozen features: adapters, training, the head."""

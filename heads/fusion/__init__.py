@@ -1,0 +1,1 @@
+"""One score from several: rules, a stacked rule, and runs put together."""

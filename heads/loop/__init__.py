@@ -1,0 +1,1 @@
+"""The one loop that trains heads, and what it is made of."""

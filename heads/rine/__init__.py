@@ -1,0 +1,1 @@
+"""RINE: all blocks of a backbone, weighted by a trainable importance."""

@@ -1,0 +1,1 @@
+"""Stay-Positive: logistic regression with non-negative weights, exact and as published."""

@@ -1,0 +1,1 @@
+"""A grid over heads, hyper-parameters, layers, subsets and seeds, in one table."""
