@@ -1,7 +1,7 @@
 """An attribution study from its configuration to its folder."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -37,13 +37,17 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def run_attribution(config: AttributionConfig) -> Attribution:
+def run_attribution(
+    config: AttributionConfig, *, progress: Callable[[int, int], None] | None = None
+) -> Attribution:
     """Learn to tell generators apart, and report it on known and unknown ones.
 
     Parameters
     ----------
     config
         What to do.
+    progress
+        Called with the rows read in the current pass and the rows of a pass.
 
     Returns
     -------
@@ -62,7 +66,7 @@ def run_attribution(config: AttributionConfig) -> Attribution:
     check_settings(config)
     require_free(config.output, config.overwrite)
     data = _select_roles(config)
-    head = _fitted(config, data)
+    head = _fitted(config, data, progress)
     samples = attribute(head, data["test"], max_memory=config.max_memory)
     attributed, known = attributed_of(samples), head.classes_
     metrics = attribution_metrics(
@@ -116,8 +120,13 @@ def attribute(
     return sample_frame(ds).assign(**found)
 
 
-def _fitted(config: AttributionConfig, data: Mapping[str, "xr.Dataset"]) -> GeneratorAttribution:
+def _fitted(
+    config: AttributionConfig,
+    data: Mapping[str, "xr.Dataset"],
+    progress: Callable[[int, int], None] | None,
+) -> GeneratorAttribution:
     """Return a head trained on the known generators."""
+    n_rows = data["train"].sizes["sample"]
     head = GeneratorAttribution(shrinkage=config.shrinkage, rejection_rate=config.rejection_rate)
     try:
         return fit(
@@ -126,6 +135,7 @@ def _fitted(config: AttributionConfig, data: Mapping[str, "xr.Dataset"]) -> Gene
             data.get("val"),
             target="generator",
             max_memory=config.max_memory,
+            progress=progress and (lambda _, n_read: progress(n_read, n_rows)),
         )
     except FeatstoreError:
         raise

@@ -1,7 +1,7 @@
 """Fusing the scores of trained heads: from their run folders to one of its own."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -63,13 +63,15 @@ class FusionConfig:
     overwrite: bool = False
 
 
-def run_fusion(config: FusionConfig) -> Run:
+def run_fusion(config: FusionConfig, *, progress: Callable[[int, int], None] | None = None) -> Run:
     """Fuse the scores of several heads, and report the fused score.
 
     Parameters
     ----------
     config
         What to do.
+    progress
+        Called with the runs read and their number.
 
     Returns
     -------
@@ -90,7 +92,11 @@ def run_fusion(config: FusionConfig) -> Run:
     require_free(config.output, config.overwrite)
     if len(config.runs) < 2 or len(set(config.runs)) < len(config.runs):
         raise ConfigError(f"'runs' must name at least two different runs, got {config.runs!r}.")
-    runs = [read_scored(path) for path in config.runs]
+    runs = []
+    for number, path in enumerate(config.runs, 1):
+        runs.append(read_scored(path))
+        if progress is not None:
+            progress(number, len(config.runs))
     test, val = _rows(runs)
     head, sentence = _rule(config, runs, val)
     thresholds, chosen = _thresholds(head, val)

@@ -138,5 +138,5 @@ def test_run_attribution__refuses(
 
 
 def test_configs__the_attribution_example_is_legal() -> None:
-    example = load_config(CONFIGS / "attribution" / "closed_open.yaml", AttributionConfig)
+    example = load_config(CONFIGS / "attribute" / "closed_open.yaml", AttributionConfig)
     assert example.unknown == ["sd3*"]
