@@ -207,11 +207,26 @@ class Head(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         numpy.ndarray
             Probabilities (n_samples, n_classes) in the order of ``classes_``.
         """
-        values = self.decision_function(X)
+        return self.probabilities(self.decision_function(X))
+
+    @staticmethod
+    def probabilities(values: Floats) -> Floats:
+        """Return the probabilities that decision values stand for.
+
+        Parameters
+        ----------
+        values
+            Decision values (n_samples,), or (n_samples, n_classes) for more than two classes.
+
+        Returns
+        -------
+        numpy.ndarray
+            Logistic function or softmax of the values, (n_samples, n_classes).
+        """
         if values.ndim == 1:
             return np.column_stack((expit(-values), expit(values)))
-        probabilities: Floats = softmax(values, axis=1)
-        return probabilities
+        shares: Floats = softmax(values, axis=1)
+        return shares
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
         """Return the more probable class.

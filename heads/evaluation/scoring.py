@@ -10,6 +10,8 @@ from sklearn import config_context
 
 from featstore.batches import iter_batches
 from featstore.errors import ConfigError
+from heads.head import Head
+from heads.loop.batch_source import Floats
 from heads.origins import columns_seen
 
 BATCH_SIZE = 4096
@@ -25,7 +27,8 @@ def score(head: Any, ds: Any, *, max_memory: str | int = "2GB") -> pd.DataFrame:
     Parameters
     ----------
     head
-        A fitted estimator with ``decision_function`` and ``predict_proba``.
+        A fitted head of two classes, or an estimator with ``decision_function`` and
+        ``predict_proba``.
     ds
         A selection of the store.
     max_memory
@@ -84,8 +87,8 @@ def score_many(
         for batch in iter_batches(ds, BATCH_SIZE, max_memory=max_memory):
             X = batch.X.reshape(len(batch.X), -1)
             for decisions, probabilities, head, own in zip(*values, heads, seen, strict=True):
-                decisions[batch.index] = head.decision_function(X[:, own])
-                probabilities[batch.index] = head.predict_proba(X[:, own])[:, 1]
+                found = _decisions_and_probabilities(head, X[:, own])
+                decisions[batch.index], probabilities[batch.index] = found
     if finite:
         for head, own in zip(heads, values[0], strict=True):
             _require_finite(head, own)
@@ -94,6 +97,14 @@ def score_many(
         samples.assign(score=decisions, probability=probabilities)
         for decisions, probabilities in zip(*values, strict=True)
     ]
+
+
+def _decisions_and_probabilities(head: Any, X: Floats) -> tuple[Floats, Floats]:
+    """Return both (n,), without computing twice what heads derive from each other."""
+    decisions = head.decision_function(X)
+    if isinstance(head, Head):
+        return decisions, head.probabilities(decisions)[:, 1]
+    return decisions, head.predict_proba(X)[:, 1]
 
 
 def _require_finite(head: Any, scores: NDArray[np.float64]) -> None:
