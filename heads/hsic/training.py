@@ -40,6 +40,15 @@ class Kept(NamedTuple):
     c: NDArray[np.float32]  # ()
 
 
+class Slopes(NamedTuple):
+    """A part of a batch, and the steps of k heads for it."""
+
+    x: Tensor  # (n, n_features)
+    Z: Tensor  # (k, n_components, n)
+    along_logits: Tensor  # (k, n)
+    along_Z: Tensor  # (k, n_components, n)
+
+
 def linear_init(n_in: int, n_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Return weight (n_out, n_in) and bias (n_out,) as `torch.nn.Linear` draws them."""
     bound = n_in**-0.5
@@ -113,21 +122,26 @@ class HSICTrainer:
 
     def consume(self, batch: RowBatch, shared: Shared) -> None:
         """Take one step of gradient descent, or gather the statistics of the features."""
-        X, y, _ = batch
         if not self._scaled and self._scaler is not None:
-            self._scaler.partial_fit(X)
+            self._scaler.partial_fit(batch.X)
             return
-        x, input_gram = self._input(X, shared)
-        target = torch.as_tensor(y, dtype=torch.float32, device=self._device)
-        Z = (self._W @ x.T).view(*self._b.shape, len(x))  # (k, h, n), without the bias
+        caches = (shared.setdefault((HSICTrainer, number), {}) for number in range(2))
+        parts = zip(batch.parts(), caches, strict=False)
+        self._descend([self._slopes(part, cache) for part, cache in parts])
+
+    def _slopes(self, batch: RowBatch, shared: Shared) -> Slopes:
+        """Return the steps along logits and representations, and add up the parts of the loss."""
+        x, input_gram = self._input(batch.X, shared)
+        target = torch.as_tensor(batch.y, dtype=torch.float32, device=self._device)
+        Z = (self._W @ x.T).view(*self._b.shape, len(x))  # without the bias
         logits = (self._w[:, None, :] @ Z)[:, 0] + self._intercept()[:, None]  # (k, n)
-        slope = self._rates[:, None] * (logits.sigmoid() - target) / len(x)
-        step = self._w[:, :, None] * slope[:, None, :]
+        along_logits = self._rates[:, None] * (logits.sigmoid() - target) / len(x)
+        along_Z = self._w[:, :, None] * along_logits[:, None, :]
         self._totals[:, 0] += _cross_entropy(logits, target).sum(1)
         if input_gram is not None:
             deviation = target - target.mean()
             hsic = add_hsic_gradient(
-                step,
+                along_Z,
                 Z,
                 torch.stack((input_gram, 2 * torch.outer(deviation, deviation))),
                 self._rates[:, None] * self._weights,
@@ -136,14 +150,17 @@ class HSICTrainer:
             )
             self._totals[:, 1:] += hsic * len(x)
         self._n_rows += len(x)
-        self._descend(x, Z, slope, step)
+        return Slopes(x, Z, along_logits, along_Z)
 
-    def _descend(self, x: Tensor, Z: Tensor, slope: Tensor, step: Tensor) -> None:
-        """Subtract the steps along logits (k, n) and along Z from the weights they come from."""
-        self._w -= (Z @ slope[:, :, None])[:, :, 0] + self._b * slope.sum(1, keepdim=True)
-        self._c -= slope.sum(1)
-        self._b -= step.sum(2)
-        self._W.addmm_(step.flatten(0, 1), x, alpha=-1)
+    def _descend(self, parts: Sequence[Slopes]) -> None:
+        """Subtract the steps from the weights, all taken at the weights before."""
+        for _, Z, along_logits, _ in parts:
+            slope = (Z @ along_logits[:, :, None])[:, :, 0]
+            self._w = self._w - (slope + self._b * along_logits.sum(1, keepdim=True))
+            self._c -= along_logits.sum(1)
+        for x, _, _, along_Z in parts:
+            self._b -= along_Z.sum(2)
+            self._W.addmm_(along_Z.flatten(0, 1), x, alpha=-1)
         self._coef = None
 
     def _intercept(self) -> Tensor:

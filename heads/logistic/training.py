@@ -166,7 +166,7 @@ class LogisticTrainer:
 
     def consume(self, batch: RowBatch, shared: Shared) -> None:
         """Add one batch to the sums of this pass."""
-        X, y, _ = batch
+        X, y = batch.X, batch.y
         sums = [course.wanted for course in self._courses if course.wanted is not None]
         n_rows = max(1, BLOCK_NUMBERS // self._n_features)
         for start in range(0, len(y), n_rows):

@@ -25,12 +25,22 @@ class RowBatch(NamedTuple):
     """Some rows of a source.
 
     ``X`` is float (n, n_features), layers one behind the other; ``y`` intp (n,) indices into the
-    source's ``classes``; ``index`` int64 (n,) positions among the source's rows.
+    source's ``classes``; ``index`` int64 (n,) positions among the source's rows. The last
+    ``n_replayed`` rows are replayed: their loss is computed apart and added, see `parts`.
     """
 
     X: Floats
     y: NDArray[np.intp]
     index: NDArray[np.int64]  # type: ignore[assignment]  # shadows tuple.index
+    n_replayed: int = 0
+
+    def parts(self) -> list["RowBatch"]:
+        """Return the new rows and the replayed ones apart; the batch itself if all are new."""
+        cut = len(self.y) - self.n_replayed
+        if not self.n_replayed:
+            return [self]
+        ranges = (slice(0, cut), slice(cut, None))
+        return [RowBatch(self.X[r], self.y[r], self.index[r]) for r in ranges]
 
 
 class Target(NamedTuple):

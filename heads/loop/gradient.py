@@ -127,7 +127,7 @@ class GradientTrainer:
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.rate(self.epoch, self._step)
         with seeded(self.device, self.head.random_state, self.epoch + 1, self._step):
-            terms = self.loss(x, y, batch)
+            terms = self._loss_of_parts(x, y, batch)
         self.optimiser.zero_grad(set_to_none=True)
         terms["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
@@ -135,6 +135,16 @@ class GradientTrainer:
         for name, term in terms.items():
             self._totals[name] = self._totals.get(name, 0) + term.detach().double() * len(y)
         self._step, self._n_rows = self._step + 1, self._n_rows + len(y)
+
+    def _loss_of_parts(self, x: Tensor, y: Tensor, batch: RowBatch) -> Terms:
+        """Return the loss of the new rows plus that of the replayed ones."""
+        parts = batch.parts()
+        if len(parts) == 1:
+            return self.loss(x, y, batch)
+        sizes = [len(part.y) for part in parts]
+        rows = zip(torch.split(x, sizes), torch.split(y, sizes), parts, strict=True)
+        found = [self.loss(*own) for own in rows]
+        return {name: torch.stack([terms[name] for terms in found]).sum() for name in found[0]}
 
     def load(self, X: Floats) -> Tensor:
         """Return rows as float32 on the device."""

@@ -72,7 +72,7 @@ class ViewedBatches:
 
     def cut(self, batch: RowBatch) -> RowBatch:
         """Return a batch of the source as it is seen; columns in a row are not copied."""
-        return RowBatch(batch.X[:, self._columns], self._labels.at(batch.index), batch.index)
+        return batch._replace(X=batch.X[:, self._columns], y=self._labels.at(batch.index))
 
     def batches(self, reading: Pass) -> Iterator[RowBatch]:
         """Yield the batches of one pass.

@@ -128,7 +128,7 @@ class ExactTrainer:
 
     def consume(self, batch: RowBatch, shared: Shared) -> None:
         """Add one batch to the sums of this pass."""
-        X, y, _ = batch
+        X, y = batch.X, batch.y
         require_meaning(self.members, X, shared)
         sums = [wanted for wanted in self._wanted if wanted is not None]
         n_rows = max(1, BLOCK_NUMBERS // self._n_features)

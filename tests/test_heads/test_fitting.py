@@ -136,5 +136,5 @@ def test_fit__finite_features_whose_sum_overflows_are_no_mistake() -> None:
         {"x": (("sample", "feature"), X)}, {"label": ("sample", np.array([0, 1, 0, 1]))}
     )
     source = heads.fitting.StoreBatches(ds)
-    ((read, _, _),) = source.batches(Pass())
-    np.testing.assert_array_equal(read, X)
+    (batch,) = source.batches(Pass())
+    np.testing.assert_array_equal(batch.X, X)

@@ -138,9 +138,9 @@ def test_pass__seed_and_epoch_decide_the_order() -> None:
 def test_array_batches__labels_are_indices_into_the_classes() -> None:
     X, _ = two_classes(4)
     source = ArrayBatches(X, np.array(["real", "fake", "fake", "real"]))
-    ((_, y, _),) = source.batches(Pass())
+    (batch,) = source.batches(Pass())
     assert source.classes.tolist() == ["fake", "real"]
-    assert y.tolist() == [1, 0, 0, 1]
+    assert batch.y.tolist() == [1, 0, 0, 1]
 
 
 @pytest.mark.parametrize("n_heads", [1, 3])
