@@ -72,6 +72,8 @@ class HSICProbe(TransformerMixin, LinearHead):  # type: ignore[misc]
         keeps the last.
     random_state
         Seed >= 0 of the initial weights and of the order of the rows.
+    warm_start
+        Whether a probe that has been trained goes on from its weights instead of drawing new ones.
     device
         Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:<n>"``, or ``"auto"`` for the GPU if there is
         one.
@@ -135,6 +137,7 @@ class HSICProbe(TransformerMixin, LinearHead):  # type: ignore[misc]
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "selection": [StrOptions({"validation", "last"})],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "device": [str],
     }
 
@@ -163,6 +166,7 @@ class HSICProbe(TransformerMixin, LinearHead):  # type: ignore[misc]
         max_iter: int = 100,
         selection: Literal["validation", "last"] = "validation",
         random_state: int = 99,
+        warm_start: bool = False,
         device: str = "auto",
     ) -> None:
         self.n_components = n_components
@@ -176,6 +180,7 @@ class HSICProbe(TransformerMixin, LinearHead):  # type: ignore[misc]
         self.max_iter = max_iter
         self.selection = selection
         self.random_state = random_state
+        self.warm_start = warm_start
         self.device = device
 
     @property
@@ -203,7 +208,8 @@ class HSICProbe(TransformerMixin, LinearHead):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If a parameter is out of its range or the source does not have two classes.
+            If a parameter is out of its range, the source does not have two classes, or the
+            weights to go on from are of other features.
         """
         from heads.hsic.training import HSICTrainer
 

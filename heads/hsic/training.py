@@ -7,7 +7,7 @@ The estimator with its parameters is `heads.hsic.probe.HSICProbe`. This module i
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heads.hsic.gradient import add_hsic_gradient, center_kernel, gaussian_kernels
+from heads.hsic.weights import Kept, Slopes, linear_init
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
 from heads.loop.devices import torch_device
 from heads.loop.passes import State
@@ -28,33 +29,6 @@ if TYPE_CHECKING:
 
 MIN_ROWS = 4
 """Batches with fewer rows have no HSIC term; they still have a cross-entropy."""
-
-
-class Kept(NamedTuple):
-    """The weights of one member after one epoch, for inputs as the trainer scales them."""
-
-    epoch: int
-    W: NDArray[np.float32]  # (n_components, n_features)
-    b: NDArray[np.float32]  # (n_components,)
-    w: NDArray[np.float32]  # (n_components,)
-    c: NDArray[np.float32]  # ()
-
-
-class Slopes(NamedTuple):
-    """A part of a batch, and the steps of k heads for it."""
-
-    x: Tensor  # (n, n_features)
-    Z: Tensor  # (k, n_components, n)
-    along_logits: Tensor  # (k, n)
-    along_Z: Tensor  # (k, n_components, n)
-
-
-def linear_init(n_in: int, n_out: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Return weight (n_out, n_in) and bias (n_out,) as `torch.nn.Linear` draws them."""
-    bound = n_in**-0.5
-    weight, bias = (torch.empty(shape, dtype=torch.float32) for shape in ((n_out, n_in), n_out))
-    weight.uniform_(-bound, bound, generator=generator)
-    return weight, bias.uniform_(-bound, bound, generator=generator)
 
 
 class HSICTrainer:
@@ -82,6 +56,7 @@ class HSICTrainer:
         self._scaled = self._scaler is None
         self._rates = self._vector("learning_rate")
         self._weights = torch.stack((self._vector("lambda_x"), -self._vector("lambda_y")), dim=1)
+        self._raw: list[int] = []  # members whose weights are for features as they come
         self._init_weights(source.n_features)
         self._epoch = 0
         self._totals = torch.zeros(len(members), 3, dtype=torch.float32, device=self._device)
@@ -111,6 +86,30 @@ class HSICTrainer:
         self._w = w.to(self._device).repeat(k, 1)  # (k, h)
         self._c = c.to(self._device).repeat(k)  # (k,)
         self._coef: Tensor | None = None  # (k, n_features), fold of the current weights
+        for m, member in enumerate(self.members):
+            if member.warm_start and hasattr(member, "encoder_weight_"):
+                self._go_on_from(member, m)
+
+    def _go_on_from(self, member: "HSICProbe", m: int) -> None:
+        """Begin with the weights that a member has."""
+        W = self._W.view(*self._b.shape, -1)[m]
+        if member.encoder_weight_.shape != W.shape:
+            raise ValueError(
+                f"warm_start=True needs weights of shape {tuple(W.shape)}, got a probe trained on "
+                f"{member.n_features_in_} features with {len(member.encoder_weight_)} components."
+            )
+        W.copy_(torch.from_numpy(member.encoder_weight_))
+        self._b[m] = torch.from_numpy(member.encoder_bias_)
+        self._w[m] = torch.from_numpy(member.classifier_weight_[0])
+        self._c[m] = float(member.classifier_bias_[0])
+        self._raw.append(m)
+
+    def _standardise_weights(self) -> None:
+        """Turn weights for features as they come into weights for standardised ones."""
+        W = self._W.view(*self._b.shape, -1)
+        for m in self._raw:
+            self._b[m] += W[m] @ self._mean
+            W[m] *= self._scale
 
     def next_pass(self) -> Pass | None:
         """Return a pass for the statistics if any, then one shuffled pass per epoch."""
@@ -195,6 +194,7 @@ class HSICTrainer:
         """Record the epoch and keep the weights of the members that are better than before."""
         if not self._scaled and self._scaler is not None:
             self._use_scaler()
+            self._standardise_weights()
             return
         self._epoch += 1
         precision = np.full(len(self.members), np.nan)

@@ -429,3 +429,19 @@ def test_device__an_absent_gpu_is_refused(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_history_names__name_every_column() -> None:
     assert len(HSICProbe.history_names) == quick().fit(*blobs()).history_.shape[1]
+
+
+@pytest.mark.parametrize("standardize", ["none", "zscore"])
+def test_warm_start__goes_on_from_the_weights_learned(standardize: str) -> None:
+    X, y = blobs()
+    probe = quick(standardize=standardize, max_iter=3).fit(X + 5, y)
+    expected = probe.decision_function(X + 5)
+    probe.set_params(warm_start=True, learning_rate=1e-12, max_iter=1).fit(X + 5, y)
+    np.testing.assert_allclose(probe.decision_function(X + 5), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_warm_start__weights_of_other_features_are_refused() -> None:
+    X, y = blobs()
+    probe = quick(warm_start=True).fit(X, y)
+    with pytest.raises(ValueError, match="warm_start=True needs weights of shape"):
+        probe.fit(X[:, 1:], y)
