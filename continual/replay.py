@@ -1,6 +1,6 @@
 """Rows of the present domain with rows of a memory at the end of every batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 
@@ -48,7 +48,7 @@ class ReplayBatches:
         self.layers, self.layer_names = present.layers, present.layer_names
         self.n_features, self.workspace = present.n_features, present.workspace
         self.n_samples = present.n_samples + memory.n_samples
-        self.targets = {
+        self.targets: Mapping[str, Target] = {
             name: _joined(target, memory.targets[name])
             for name, target in present.targets.items()
             if name in memory.targets
