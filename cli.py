@@ -219,6 +219,10 @@ DESCRIBED = {
         "tell generators apart, and reject unknown ones",
         "heads.attribution.run", "AttributionConfig", "run_attribution", "rows",
     ),
+    "continual": Described(
+        "learn domain after domain, in many orders",
+        "continual.protocol", "ContinualConfig", "run_continual", "runs",
+    ),
 }  # fmt: skip
 """Commands with ``--config``: what they are for, where their configuration and function are."""
 
@@ -247,6 +251,30 @@ def run_described(arguments: argparse.Namespace, command: Described) -> None:
     with progress_bar(command.unit) as progress:
         result = getattr(module, command.function)(config, progress=progress)
     print(result.text())
+
+
+def add_memory(commands: Any) -> None:
+    """Add ``memory``."""
+    parser = commands.add_parser("memory", help="what a replay memory keeps")
+    parser.add_argument("action", choices=["show"])
+    parser.add_argument("memory", help="folder of the memory")
+    parser.add_argument("--sheet", help="PNG of the images kept, where the files are at hand")
+    parser.add_argument("--store", help="the store (default: that of the memory)")
+    parser.set_defaults(run=run_memory)
+
+
+def run_memory(arguments: argparse.Namespace) -> None:
+    """Print what a memory keeps, and draw it."""
+    import featstore
+    from continual.contact_sheet import contact_sheet, memory_text
+    from continual.memory import ReplayMemory
+
+    memory = ReplayMemory.load(arguments.memory)
+    print(memory_text(memory))
+    if arguments.sheet:
+        store = featstore.open(arguments.store or (memory.features or {})["store"])
+        n_missing = contact_sheet(memory, store, Path(arguments.sheet))
+        print(f"drawn to {arguments.sheet}; {n_missing} images were not at hand")
 
 
 def add_demo(commands: Any) -> None:
@@ -280,6 +308,7 @@ COMMANDS = (
     add_verify,
     add_import,
     *map(add_described, DESCRIBED),
+    add_memory,
     add_demo,
 )
 

@@ -86,6 +86,7 @@ def iter_batches(
     rng: int | np.random.Generator = 0,
     units: NDArray[np.int64] | None = None,
     max_memory: int | str = "2GB",
+    source: RowSource | None = None,
 ) -> Iterator[Batch]:
     """Read a selection once, batch by batch, out of core.
 
@@ -106,6 +107,8 @@ def iter_batches(
         may be repeated or left out, and those of a unit come side by side in one batch.
     max_memory
         Bytes, or text such as ``"500MB"``: limit of the row buffer and the batches in flight.
+    source
+        `row_source` of `ds`, for those who read it often; found anew if None.
 
     Yields
     ------
@@ -134,7 +137,7 @@ def iter_batches(
             f"a dataset must have the coordinate 'label', got {sorted(map(str, ds.coords))}; "
             "select from a store, or assign labels."
         )
-    source = stored_rows(ds) or LazyRows(ds)
+    source = source or row_source(ds)
     if units is not None and (batch_size % units.shape[1] or not shuffle):
         raise ValueError(
             f"'units' need shuffle=True and a 'batch_size' that is a multiple of their "
@@ -157,6 +160,22 @@ def iter_batches(
             index = positions[start : start + batch_size]
             X = _float32(buffer, slots[start : start + batch_size])
             yield Batch(X.reshape(len(index), *shape), labels[index], index)
+
+
+def row_source(ds: "xr.Dataset") -> RowSource:
+    """Return where the rows of a selection are read from.
+
+    Parameters
+    ----------
+    ds
+        As for `iter_batches`.
+
+    Returns
+    -------
+    RowSource
+        Chunk files if the dataset merely chooses rows and layers of a store, dask otherwise.
+    """
+    return stored_rows(ds) or LazyRows(ds)
 
 
 def _float32(buffer: NDArray[Any], slots: NDArray[np.int64]) -> NDArray[np.float32]:

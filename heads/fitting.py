@@ -12,7 +12,7 @@ import numpy as np
 from dask.utils import parse_bytes
 from numpy.typing import NDArray
 
-from featstore.batches import iter_batches
+from featstore.batches import iter_batches, row_source
 from featstore.errors import ConfigError
 from featstore.layouts import FAKE, REAL
 from featstore.subset import Names, match
@@ -46,7 +46,7 @@ class StoreBatches:
     def __init__(
         self, ds: "xr.Dataset", max_memory: int | str = "2GB", *, classes: Any = None
     ) -> None:
-        self._ds, self._max_memory = ds, max_memory
+        self._ds, self._max_memory, self._source = ds, max_memory, row_source(ds)
         self.targets: Mapping[str, Target] = _targets(ds)
         self._labels = Labels(self.targets["label"], classes)
         self.classes = self._labels.classes
@@ -86,6 +86,7 @@ class StoreBatches:
             units=draw_units(reading.sampling, self.targets, rng) if shuffle else None,
             rng=rng,
             max_memory=self._max_memory,
+            source=self._source,
         )
         for batch in rows:
             X = batch.X.reshape(len(batch.X), -1)
@@ -128,7 +129,7 @@ def fit(  # noqa: PLR0913  keyword-only options
         What is learned to be told apart: ``"label"``, real from fake, or ``"generator"``.
     checkpoint
         File in which the state after each pass is kept, and from which an interrupted training
-        of the same head on the same rows goes on; removed at the end.
+        of the same head on the same rows, those of `val` too, goes on; removed at the end.
     max_memory
         Bytes, or text such as ``"2GB"``: limit of the reader.
     progress
@@ -220,7 +221,7 @@ def fit_many(  # noqa: PLR0913  keyword-only options
         if any(getattr(head, "selects_on_validation", False) for head in members):
             _require_both_classes(val)
     origin = origin_of(ds)
-    state = None if checkpoint is None else Checkpoint(Path(checkpoint), _rows_of(ds, views))
+    state = None if checkpoint is None else Checkpoint(Path(checkpoint), _rows_of(ds, val, views))
     train(members, source, validation, views=views, checkpoint=state, progress=progress)
     for head, view in zip(members, views, strict=True):
         vars(head).pop("origin_", None)
@@ -260,13 +261,18 @@ def _views(
     return [View(*both) for both in zip(chosen, targets or ["label"] * n_heads, strict=True)]
 
 
-def _rows_of(ds: "xr.Dataset", views: Sequence[View]) -> dict[str, Any]:
-    """Return what identifies the rows that are learned from, and what is seen of them."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name in ("group", "row", "label"):
-        if name in ds.coords:
-            digest.update(np.ascontiguousarray(ds[name].values).tobytes())
-    return {"origin": origin_of(ds), "rows": digest.hexdigest(), "views": [*map(str, views)]}
+def _rows_of(
+    ds: "xr.Dataset", val: "xr.Dataset | None", views: Sequence[View]
+) -> dict[str, Any]:
+    """Return what identifies the rows of a training, and what is seen of them."""
+    digests = []
+    for rows in (ds,) if val is None else (ds, val):
+        digest = hashlib.blake2b(digest_size=16)
+        for name in ("group", "row", "label"):
+            if name in rows.coords:
+                digest.update(np.ascontiguousarray(rows[name].values).tobytes())
+        digests.append(digest.hexdigest())
+    return {"origin": origin_of(ds), "rows": digests, "views": [*map(str, views)]}
 
 
 def _checked_heads(heads: Sequence[Any]) -> list[Any]:

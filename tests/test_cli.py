@@ -12,9 +12,11 @@ from support.images import write_tree
 
 import cli
 import featstore
+from continual.memory import ReplayMemory
 from featstore.config import from_mapping, read_yaml
 from featstore.errors import ConfigError
 from featstore.extract_config import ExtractConfig
+from featstore.simulate import simulate_store
 
 CONFIGS = sorted((REPOSITORY / "configs").rglob("*.yaml"))
 
@@ -212,3 +214,17 @@ def test_readme__names_only_commands_that_exist():
     text = (Path(REPOSITORY) / "README.md").read_text()
     commands = {add.__name__.removeprefix("add_") for add in cli.COMMANDS} | set(cli.DESCRIBED)
     assert set(re.findall(r"^featstore (\w+)", text, re.MULTILINE)) <= commands
+
+
+def test_memory__shows_rows_and_draws_them(tmp_path, capsys):
+    store = simulate_store(tmp_path / "s.zarr", n_samples=10, n_layers=1)
+    memory = ReplayMemory()
+    memory.remember(store.select(dataset="a", split="train"), np.array([0, 3]), "a", {})
+    memory.save(tmp_path / "m")
+    sheet = tmp_path / "sheet.png"
+    status, out, _ = run(capsys, "memory", "show", tmp_path / "m", "--sheet", sheet)
+    assert status == 0
+    assert "| a |" in out
+    assert "2 images were not at hand" in out
+    assert sheet.exists()
+    assert run(capsys, "memory", "show", tmp_path)[0] == 2
