@@ -13,9 +13,10 @@ from continual.selection import select
 from featstore.batches import iter_batches
 from featstore.store import Store
 from heads.experiments.config import HeadConfig, make_heads
-from heads.fitting import StoreBatches, fit
+from heads.fitting import fit
 from heads.loop.passes import train
 from heads.origins import origin_of
+from heads.store_batches import StoreBatches
 
 if TYPE_CHECKING:
     import xarray as xr

@@ -232,7 +232,7 @@ def _some(what: str, items: Sequence[str]) -> list[str]:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return "" if value != value else f"{value:.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 

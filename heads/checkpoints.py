@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import safetensors
 import safetensors.numpy
+from numpy.typing import NDArray
 
 from featstore.durable import sync_folder, write_bytes
 from featstore.errors import ConfigError
@@ -46,7 +48,8 @@ class Checkpoint:
                 arrays[f"{number}/{name}"] = array
         if not arrays:
             return
-        data = safetensors.numpy.save(arrays, {"of": self._identity(trainers)})
+        known = {"of": self._identity(trainers), "checksum": _checksum(arrays)}
+        data = safetensors.numpy.save(arrays, known)
         write_bytes(self.path, data)
         sync_folder(self.path.parent)
 
@@ -67,14 +70,19 @@ class Checkpoint:
             return
         try:
             with safetensors.safe_open(self.path, "numpy") as file:
-                found = (file.metadata() or {}).get("of")
+                known = file.metadata() or {}
                 arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except safetensors.SafetensorError as err:
+        except (safetensors.SafetensorError, OSError) as err:
             raise ConfigError(
                 f"a checkpoint must be readable, got {str(self.path)!r}: {err}; remove it to "
                 "train from the beginning."
             ) from err
-        if found != self._identity(trainers):
+        if known.get("checksum") != _checksum(arrays):
+            raise ConfigError(
+                f"a checkpoint must have the checksum written in it, got {str(self.path)!r}, which "
+                "was damaged or edited; remove it to train from the beginning."
+            )
+        if known.get("of") != self._identity(trainers):
             raise ConfigError(
                 f"a checkpoint must be of the same heads and rows, got {str(self.path)!r} of "
                 "others; remove it to train from the beginning."
@@ -98,3 +106,12 @@ class Checkpoint:
         ]
         text = json.dumps([heads, self._rows], sort_keys=True, default=str)
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _checksum(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Return a digest of arrays with their names, shapes and types."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype} {array.shape};".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -43,9 +43,9 @@ def require_same_features(trained: Origin | None, ds: "xr.Dataset", what: str) -
     Parameters
     ----------
     trained
-        Origin of the features of the training; None, as for arrays, agrees with everything. One
-        without a fingerprint, of a head that was trained elsewhere, only has ``layers``, and says
-        in ``remedy`` how to get them.
+        Origin of the features of the training; None, as for arrays, agrees with everything, and
+        so does what it does not say. One without a fingerprint, of a head that was trained
+        elsewhere, only has ``layers``, and says in ``remedy`` how to get them.
     ds
         Other rows; a dataset that is not from a store agrees with everything.
     what
@@ -60,7 +60,7 @@ def require_same_features(trained: Origin | None, ds: "xr.Dataset", what: str) -
     found = origin_of(ds)
     if trained is None or found is None:
         return
-    if list(trained.get("layers", ())) != found["layers"]:
+    if list(trained.get("layers", found["layers"])) != found["layers"]:
         remedy = trained.get("remedy", "select the same layers in the same order")
         raise FingerprintError(
             f"{what} must have the layers a head was trained on, {trained.get('layers')}, got "
@@ -74,7 +74,8 @@ def columns_seen(trained: Origin | None, ds: "xr.Dataset", what: str) -> Any:
     Parameters
     ----------
     trained
-        Origin of the features of the training; None, as for arrays, means all columns.
+        Origin of the features of the training; None, as for arrays, means all columns, and so
+        does one without ``layers``.
     ds
         Rows with these layers and maybe others, in any order; of a dataset that is not from a
         store all columns are meant.
@@ -94,7 +95,8 @@ def columns_seen(trained: Origin | None, ds: "xr.Dataset", what: str) -> Any:
     _require_same_fingerprint(trained, ds, what)
     if trained is None or origin_of(ds) is None:
         return slice(None)
-    wanted, found = list(trained.get("layers", ())), layer_names(ds)
+    found = layer_names(ds)
+    wanted = list(trained.get("layers", found))
     if not set(wanted) <= set(found):
         raise FingerprintError(
             f"{what} must have the layers a head was trained on, {wanted}, got {found}; "

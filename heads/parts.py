@@ -109,8 +109,28 @@ def put_together(fields: Mapping[str, Any], arrays: Arrays) -> Any:
         if not (name.isidentifier() and _is_learned(name)):
             raise ValueError(f"learned attributes must be named like 'coef_', got {name!r}.")
         setattr(head, name, value)
+    if "origin_" in learned:
+        check_origin(learned["origin_"])
     head.check_learned()
     return head
+
+
+def check_origin(origin: Any) -> None:
+    """Check what a head says of the origin of its features.
+
+    Parameters
+    ----------
+    origin
+        A dict; its ``"layers"``, if they are known, are names.
+
+    Raises
+    ------
+    ValueError
+        If it is something else.
+    """
+    layers = origin.get("layers", ["any"]) if isinstance(origin, Mapping) else None
+    if not (layers and isinstance(layers, list) and all(isinstance(n, str) for n in layers)):
+        raise ValueError(f"'origin_' must be a dict, its 'layers' a list of names, got {origin!r}.")
 
 
 def _is_learned(name: str) -> bool:

@@ -25,7 +25,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from heads.parts import Arrays, put_together, take_apart
+from heads.parts import Arrays, check_origin, put_together, take_apart
 from heads.plain_json import encode
 
 ARRAYS = "head.safetensors"
@@ -62,7 +62,7 @@ def save(
     TypeError
         If the head's class is not in ``heads.HEADS`` or an attribute cannot be saved.
     ValueError
-        If the head is not fitted, or its weights are not finite.
+        If the head is not fitted, its weights are not finite, or the origin's layers are not names.
 
     Notes
     -----
@@ -128,6 +128,7 @@ def _describe(head: Any, origin: Mapping[str, Any] | None) -> tuple[dict[str, An
     """Return the record and the arrays of a head, as they are written."""
     fields, found = take_apart(head)
     if origin is not None:
+        check_origin(origin)
         fields["learned"]["origin_"] = encode(dict(origin), "origin_")
     arrays = {path: np.ascontiguousarray(array) for path, array in found.items()}
     record = {

@@ -28,8 +28,9 @@ from heads.evaluation.roles import (
     splits_of,
     trained_on,
 )
-from heads.evaluation.runs import environment, require_free
+from heads.evaluation.runs import environment
 from heads.evaluation.scoring import BATCH_SIZE, sample_frame
+from heads.evaluation.whole_folder import require_free
 from heads.experiments.config import check_settings
 from heads.fitting import fit
 

@@ -58,33 +58,30 @@ def mirror(full: Matrix) -> Matrix:
     return full
 
 
-def require_room(n_features: int, workspace: int, n_matrices: int = 1) -> None:
-    """Refuse Gram matrices that are larger than what may be held.
+def require_room(n_features: int, workspace: int) -> None:
+    """Refuse a Gram matrix that is larger than what may be held.
 
     Parameters
     ----------
     n_features
-        Their size.
+        Its size.
     workspace
         Bytes that may be held.
-    n_matrices
-        How many there are.
 
     Raises
     ------
     ValueError
-        If they take more; the message says what to do.
+        If it takes more; the message says what to do.
 
     Examples
     --------
     >>> require_room(1024, 2**29)
     """
-    needed = 8 * n_features**2 * n_matrices
+    needed = 8 * n_features**2
     if needed > workspace:
-        times = f"{n_matrices} times " if n_matrices > 1 else ""
         raise ValueError(
             f"the Gram matrix must fit into {workspace / 2**20:.0f} MiB of workspace, got "
-            f"{times}{n_features}² features, {needed / 2**20:.0f} MiB; raise 'max_memory', train "
+            f"{n_features}² features, {needed / 2**20:.0f} MiB; raise 'max_memory', train "
             f"on single layers, or use RandomFeatureRidge, whose matrix has the size of "
             f"'n_components'."
         )

@@ -52,7 +52,8 @@ class HSICLinear(TransformerMixin, LinearMomentHead):  # type: ignore[misc]
     **Partial least squares.** With lambda_x = 0 the rows of W are the left singular vectors of
     Cxy, which are the weights of PLS-SVD of X and one-hot labels, and the first is the first weight
     vector of PLS regression; for two classes it is the difference of the class means. With the
-    variance constraint they are the directions of Fisher's discriminant.
+    variance constraint they span what Fisher's discriminant directions span, and are these for two
+    classes or equally many rows of each.
 
     Parameters
     ----------
@@ -81,7 +82,8 @@ class HSICLinear(TransformerMixin, LinearMomentHead):  # type: ignore[misc]
     encoder_weight_, encoder_bias_ : ndarray (n_components, n_features) and (n_components,)
         W, and what makes z zero at the mean row.
     eigenvalues_ : ndarray (n_components,)
-        In descending order; their sum is the value of the objective.
+        In descending order; their sum is the value of the objective. If none is positive, W = 0
+        would be better: HSIC(x, z) weighs too much.
     hsic_x_, hsic_y_ : float
         HSIC(x, z) and HSIC(z, y) of the training rows.
     coef_, intercept_ : ndarray (n_outputs, n_features) and (n_outputs,), float64
@@ -255,6 +257,11 @@ class HSICStudy(Study):
             basis = whitening(shrunk(C.input, head.shrinkage))
             objective = basis @ objective @ basis.T
         n_directions = len(objective)
+        if not n_directions:
+            raise ValueError(
+                "features must vary with constraint='unit_variance', got constant ones only; "
+                "choose constraint='orthonormal'."
+            )
         wanted = head.n_components or min(C.label.shape[1] - 1, n_directions)
         if wanted > n_directions:
             raise ValueError(

@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from heads.closed_form.gram import Matrix
 from heads.closed_form.ridge_path import RidgePath
-from heads.closed_form.spectrum import EPSILON
 from heads.loop.batch_source import Floats, Shared
 
 
@@ -26,8 +25,8 @@ class LeaveOneOut:
     The error of a row that was left out is ``e / (1 - h)``, with e its error when it is not and h
     its leverage ``weight · (1 / Σ weights + Σ_j z_j² / (s_j + α))``, where s are the eigenvalues of
     the scatter and z the coordinates of the centred row along the eigenvectors. It is not a
-    function of second moments, hence the pass. Where a penalty is so small that the rows are
-    interpolated, e and 1 - h both vanish and the error is lost in rounding.
+    function of second moments, hence the pass. Where a penalty is so small that a row is
+    interpolated, e and 1 - h both vanish in rounding; the error counts as infinite then.
 
     Cost per row: 2 · n_features · (n_features + n_alphas · (n_outputs + 1)) operations, and
     8 · n_features · n_alphas · n_outputs bytes in all.
@@ -65,7 +64,11 @@ class LeaveOneOut:
         errors = (path.targets - path.target_mean)[y, None, :] - fitted
         spans = path.squared_coordinates(X, shared) @ self._inverses
         leverages = weights[:, None] * (1 / path.mass + spans)
-        squares = (errors**2).sum(axis=2) / np.maximum(1 - leverages, EPSILON) ** 2
+        free = 1 - leverages
+        known = free > path.spectrum.rounding
+        squares = np.divide(
+            (errors**2).sum(axis=2), free**2, out=np.full_like(free, np.inf), where=known
+        )
         self._sums += weights @ squares
 
     def errors(self) -> Matrix:

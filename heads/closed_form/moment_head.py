@@ -9,8 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import validate_data
 
+from heads.class_weights import class_weights
 from heads.closed_form.moments import ARRAYS, ROWS, Moments
-from heads.closed_form.training import MomentTrainer, Study, class_weights
+from heads.closed_form.training import MomentTrainer, Study
 from heads.head import DTYPES, Head
 from heads.linear import LinearHead
 from heads.loop.batch_source import BatchSource, Floats
@@ -84,14 +85,15 @@ class MomentHead(Head):
         Raises
         ------
         ValueError
-            If a parameter is out of its range, there is one class only, or the Gram matrix does
-            not fit into the workspace of the source.
+            If a parameter is out of its range, there is one class only, or the Gram matrices do
+            not fit into the workspace of the source, which they share.
         """
         groups: dict[Any, list[Self]] = {}
         for head in heads:
             head.check_trainable(source)
             groups.setdefault((head.lifting(), repr(head.class_weight)), []).append(head)
-        return [MomentTrainer(group, source) for group in groups.values()]
+        workspace = source.workspace // len(groups)
+        return [MomentTrainer(group, source, workspace) for group in groups.values()]
 
     def partial_fit(self, X: ArrayLike, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """Learn from more rows; the result is that of one training on all rows so far.
@@ -165,11 +167,17 @@ class MomentHead(Head):
         Raises
         ------
         ValueError
-            If the heads do not fit together, or one did not keep its moments.
+            If the heads do not fit together, weigh classes by their own rows alone, or one did not
+            keep its moments.
         """
         if self.get_params() != other.get_params():
             raise ValueError(
                 f"heads must have equal hyper-parameters to be merged, got {self} and {other}."
+            )
+        if self.class_weight == "balanced":
+            raise ValueError(
+                "'class_weight' must not be 'balanced' in heads to be merged, as each was balanced "
+                "by its own rows alone; name weights."
             )
         return self._take(other.moments(), begins=False)
 
@@ -282,6 +290,11 @@ class LinearMomentHead(MomentHead, LinearHead):
             raise ValueError(
                 f"'class_weight' must be None, as moments are weighted when they are collected, "
                 f"got {head.class_weight!r}."
+            )
+        if "class_weight" not in head.get_params() and (moments.weights != 1).any():
+            raise ValueError(
+                f"{cls.__name__} does not weigh classes, so that the weights of moments must be 1, "
+                f"got {moments.weights.tolist()}; collect them without."
             )
         seen = moments.seen()
         if len(seen.classes) < 2:

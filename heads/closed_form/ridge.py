@@ -187,7 +187,7 @@ class RidgeProbe(RidgeHead, LinearMomentHead):
         Whether W is penalised as if each feature had variance 1 over the training rows; `coef_`
         is for features as they come.
     class_weight
-        None, a weight for each label, or ``"balanced"`` for
+        None, a weight > 0 for each label, or ``"balanced"`` for
         ``n_rows / (n_classes · n_rows_of_class)``.
     keep_moments
         Whether the moments, 8 · n_features² bytes, are kept and saved with the head, so that it
@@ -200,7 +200,8 @@ class RidgeProbe(RidgeHead, LinearMomentHead):
     alpha_ : float
         The penalty chosen.
     loo_error_, gcv_error_, validation_error_ : ndarray (n_alphas,)
-        The errors of listed penalties: that of these three which `selection` names.
+        The errors of listed penalties: that of these three which `selection` names. Infinite
+        where a penalty is so small that a row is fitted up to rounding, so that it cannot be known.
     classes_, n_features_in_
         As in scikit-learn.
 

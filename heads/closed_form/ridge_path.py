@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from heads.closed_form.gram import Matrix
 from heads.closed_form.moments import Moments
-from heads.closed_form.spectrum import EPSILON, Spectrum
+from heads.closed_form.spectrum import Spectrum
 from heads.loop.batch_source import Floats, Shared
 
 
@@ -76,20 +76,37 @@ class RidgePath:
         -------
         numpy.ndarray
             Mean squared training error over (1 - effective parameters / n_rows)² (n_alphas,); the
-            intercept is one parameter.
+            intercept is one parameter. Infinite where none is left for the error, as with a
+            penalty of 0 and at least as many independent features as rows.
+
+        Notes
+        -----
+        Features that could fit every row leave no error and no freedom to small penalties; so as
+        not to divide one rounding by the other, both are then sums of what is left: the squared
+        error ``α² Wᵀ S⁺ W`` and the freedom ``Σ α / (s + α)`` over the eigenvalues s > 0.
 
         References
         ----------
         Golub, Heath, Wahba, "Generalized cross-validation as a method for choosing a good ridge
         parameter", Technometrics 21 (1979).
         """
-        W = self.spectrum.solve(self._products, alphas)
-        explained = np.einsum("adk,dk->a", W, self._products)
-        penalties = alphas * np.einsum("adk,adk->a", W, W)
-        squares = np.maximum(self._squares.sum() - explained - penalties, 0)
-        fitted = self.spectrum.values @ self.spectrum.inverses(alphas)
-        freedom = np.maximum(1 - (1 + fitted) / self.n_rows, EPSILON)
-        errors: Matrix = squares / (self.mass * self.targets.shape[1]) / freedom**2
+        spectrum, alphas = self.spectrum, np.asarray(alphas)
+        W = spectrum.solve(self._products, alphas)
+        inverses = spectrum.inverses(np.zeros(1))[:, 0]
+        left = alphas * spectrum.inverses(alphas)[inverses > 0].sum(axis=0)
+        spare = self.n_rows - 1 - np.count_nonzero(inverses)
+        if spare > 0:
+            explained = np.einsum("adk,dk->a", W, self._products)
+            penalties = alphas * np.einsum("adk,adk->a", W, W)
+            squares = np.maximum(self._squares.sum() - explained - penalties, 0)
+        else:
+            coordinates = spectrum.vectors.T @ W
+            squares = alphas**2 * np.einsum("adk,d->a", coordinates**2, inverses)
+        freedom = (max(spare, 0) + left) / self.n_rows
+        means = squares / (self.mass * self.targets.shape[1])
+        errors: Matrix = np.divide(
+            means, freedom**2, out=np.full_like(means, np.inf), where=freedom > 0
+        )
         return errors
 
     def centred(self, X: Floats, shared: Shared) -> Matrix:

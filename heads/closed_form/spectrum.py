@@ -27,6 +27,8 @@ class Spectrum:
         Eigenvalues in ascending order; those that rounding made negative are 0.
     vectors : ndarray (n, n)
         Orthonormal eigenvectors in columns.
+    rounding : float
+        Error of eigenvalues, relative to the largest.
 
     Notes
     -----
@@ -37,6 +39,7 @@ class Spectrum:
         self._matrix = matrix
         values, self.vectors = np.linalg.eigh(matrix)
         self.values: Matrix = np.maximum(values, 0)
+        self.rounding = len(values) * EPSILON
 
     def inverses(self, shifts: NDArray[Any]) -> Matrix:
         """Return the inverse eigenvalues of the shifted matrices.
@@ -50,11 +53,12 @@ class Spectrum:
         -------
         numpy.ndarray
             ``1 / (values + shift)`` (n, n_shifts); with a shift of 0 the eigenvalues that are
-            zero up to rounding have the inverse 0.
+            zero up to rounding have the inverse 0. A shift below the rounding of the eigenvalues
+            counts as that rounding, as it could not be told from it.
         """
-        shifted = self.values[:, None] + shifts
-        rounding = len(self.values) * EPSILON * self.values[-1]
-        regular = (shifts > 0) | (shifted > rounding)
+        least = EPSILON * self.values[-1]
+        shifted = self.values[:, None] + np.where(shifts > 0, np.maximum(shifts, least), 0)
+        regular = (shifts > 0) | (shifted > self.rounding * self.values[-1])
         inverses: Matrix = np.divide(1, shifted, out=np.zeros_like(shifted), where=regular)
         return inverses
 

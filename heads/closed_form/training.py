@@ -4,13 +4,13 @@ All heads of one class that see the same rows with the same weights share the mo
 their studies compute from them (an eigendecomposition).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils.class_weight import compute_class_weight
 
+from heads.class_weights import class_weights
 from heads.closed_form.gram import require_room
 from heads.closed_form.moments import ROWS, Moments
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
@@ -60,21 +60,23 @@ class MomentTrainer:
         What is trained; they lift rows alike and weigh classes alike.
     source
         The rows to learn from; only its sizes and classes are read here.
+    workspace
+        Bytes that the Gram matrix may take.
 
     Raises
     ------
     ValueError
-        If the Gram matrix does not fit into the workspace of the source, or a class has no rows.
+        If the Gram matrix does not fit into the workspace, or a class has no rows.
     """
 
-    def __init__(self, heads: Sequence["MomentHead"], source: BatchSource) -> None:
+    def __init__(self, heads: Sequence["MomentHead"], source: BatchSource, workspace: int) -> None:
         self.members = heads
         leader = heads[0]
         for head in heads:
             head.prepare(source.n_features, leader)
         self._lift: Callable[[Floats], Floats] = leader.lift
         self._n_features, width = source.n_features, leader.width(source.n_features)
-        require_room(width, source.workspace)
+        require_room(width, workspace)
         counts = source.counts()
         if missing := np.asarray(source.classes)[counts == 0].tolist():
             raise ValueError(f"every class must have rows, got none for {missing}; add some.")
@@ -141,52 +143,6 @@ class MomentTrainer:
             memo: dict[Any, Any] = {}
             self._studies = [head.study(self._moments, memo) for head in self.members]
         return self._studies
-
-
-def class_weights(
-    setting: Mapping[Any, float] | str | None,
-    classes: NDArray[Any],
-    counts: ArrayLike | None = None,
-) -> NDArray[np.float64]:
-    """Return the weight of the rows of each class.
-
-    Parameters
-    ----------
-    setting
-        None for 1, a weight for each label, or ``"balanced"`` for
-        ``n_rows / (n_classes · n_rows_of_class)``.
-    classes
-        The labels (n_classes,).
-    counts
-        Rows of each class (n_classes,); None if more rows and classes may come.
-
-    Returns
-    -------
-    numpy.ndarray
-        Weights (n_classes,), float64.
-
-    Raises
-    ------
-    ValueError
-        If weights are for labels that do not exist, or depend on rows to come.
-
-    Examples
-    --------
-    >>> class_weights("balanced", np.array(["fake", "real"]), [1, 3])
-    array([2.        , 0.66666667])
-    """
-    if setting == "balanced":
-        if counts is None:
-            raise ValueError(
-                "'class_weight' must not be 'balanced' while rows are still to come; name weights."
-            )
-        rows = np.asarray(counts)
-        balanced: NDArray[np.float64] = rows.sum() / (len(rows) * np.maximum(rows, 1))
-        return balanced
-    if counts is None and isinstance(setting, Mapping):
-        setting = {label: setting[label] for label in classes.tolist() if label in setting}
-    weights = compute_class_weight(setting, classes=classes, y=classes)
-    return np.asarray(weights, np.float64)
 
 
 def collect(source: BatchSource, weights: ArrayLike | None = None) -> Moments:

@@ -50,7 +50,9 @@ class ContrastiveTrainer(GradientTrainer):
         self.sampling = head.sampling
         if known is None and self.sampling == "generator":
             self.sampling = "class"
-        self._steps_per_epoch = -(-source.n_samples // head.batch_size)
+        # An epoch of pairs has each fake once, with a real image.
+        n_rows = 2 * source.counts()[1] if self.sampling == "pair" else source.n_samples
+        self._steps_per_epoch = -(-int(n_rows) // head.batch_size)
         self._bank: Embeddings | None = None
         self._centres = self._no_centres()
         self.gradient_norm = torch.zeros(())
@@ -168,7 +170,8 @@ class ContrastiveTrainer(GradientTrainer):
         super().end_pass(validation)
         self._bank, self._centres = None, self._no_centres()
         if self.adapted:
-            self._keep()
+            self.require_finite()
+            self.module.load_state_dict(self._kept)
 
     def _trainers_of_scorers(self) -> list[Trainer]:
         """Return what trains the scorers on embedded rows, scorers of one kind together."""
@@ -179,15 +182,6 @@ class ContrastiveTrainer(GradientTrainer):
             for kind in kinds
             for trainer in kind.trainers([s for s in self.scorers if type(s) is kind], rows)
         ]
-
-    def _keep(self) -> None:
-        """Go on with the weights of the selected epoch, if they are any."""
-        if not all(bool(value.isfinite().all()) for value in self._kept.values()):
-            raise ValueError(
-                f"the weights of an adapter must be finite, got others after epoch "
-                f"{self._kept_epoch} of {self.head!r}; lower 'learning_rate' or 'weight_decay'."
-            )
-        self.module.load_state_dict(self._kept)
 
     def _no_centres(self) -> Tensor:
         """Return the sums of no embeddings, (2, n_components)."""
@@ -219,8 +213,8 @@ class ContrastiveTrainer(GradientTrainer):
             super().finish()
 
     def write(self, weights: Mapping[str, NDArray[Any]]) -> None:
-        """Write the adapter onto the head."""
-        self.head.adapter_ = dict(weights)
+        """Write the adapter onto the head, a copy for each member."""
+        self.head.adapter_ = {name: values.copy() for name, values in weights.items()}
         self.head.layers_ = list(self.source.layers)
 
 

@@ -8,7 +8,8 @@ from heads.evaluation.bootstrap import bootstrap_intervals
 from heads.evaluation.metrics import METRICS
 from heads.evaluation.roles import require_disjoint, require_selection_split
 from heads.evaluation.scoring import score, score_many
-from heads.evaluation.tables import as_markdown, as_rich, metric_table
+from heads.evaluation.table_text import as_markdown, as_rich
+from heads.evaluation.tables import metric_table
 from heads.evaluation.thresholds import best_threshold
 from heads.evaluation.transfer import plot_matrix, transfer_markdown, transfer_matrix
 

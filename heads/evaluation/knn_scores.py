@@ -13,12 +13,12 @@ from featstore.errors import ConfigError
 from heads.evaluation.roles import require_disjoint, require_selection_split
 from heads.evaluation.scoring import sample_frame
 from heads.evaluation.thresholds import ORACLE, Selection
-from heads.fitting import StoreBatches
 from heads.loop.batch_source import Pass
 from heads.neighbours.knn import KNNHead
 from heads.neighbours.rules import auroc_by_k, select_k
 from heads.neighbours.votes import Votes
 from heads.origins import origin_of, require_same_features
+from heads.store_batches import StoreBatches
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -155,9 +155,10 @@ def _scores(
     head._validate_params()
     limit = int(parse_bytes(max_memory))
     queries, bank = _sources(query_ds, bank_ds, limit)
-    n_rows = max(1, limit // 4 // (4 * queries.n_features + SCORE_BYTES * head.k))
+    k = min(head.k, bank.n_samples)
+    n_rows = max(1, limit // 4 // (4 * queries.n_features + SCORE_BYTES * k))
     for number, window in enumerate(queries.batches(Pass(n_rows)), start=1):
-        votes = Votes(head, window.X, len(bank.classes))
+        votes = Votes(head, window.X, len(bank.classes), bank.n_samples)
         n_read = 0
         for batch in bank.batches(Pass()):
             votes.add(batch.X, batch.y)

@@ -49,7 +49,7 @@ def ufd_best_threshold(probabilities: Scores, labels: Labels) -> float:
     """
     values, fake = checked(probabilities, labels)
     half = len(values) // 2
-    if fake[:half].any() or not fake[half:].all():
+    if not half or fake[:half].any() or not fake[half:].all():
         raise ValueError(
             f"rows must be one half real, then one half fake, as they are published, got "
             f"{np.count_nonzero(~fake)} real of {len(fake)} rows; order them and leave some out."

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from heads.evaluation.metrics import RANKING_METRICS, THRESHOLD_METRICS
-from heads.evaluation.tables import as_markdown
+from heads.evaluation.table_text import as_markdown
 from heads.evaluation.thresholds import ORACLE
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def report(run: "Run") -> str:
         f"# {type(run.head).__name__} on {store['features']} ({store['view']})",
         f"`{record['command']}`, {record['started']}, {record['seconds']:.1f} s",
         "## Rows",
-        _rows_table(record["rows"]),
+        rows_table(record["rows"]),
         f"{len(store['layers'])} layers: {_listed(store['layers'])}.",
         "## What was chosen, and on what",
         "\n".join(f"- {sentence}" for sentence in record["chosen"]),
@@ -59,8 +59,19 @@ def report(run: "Run") -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _rows_table(rows: Mapping[str, Any]) -> str:
-    """Return which rows had which role."""
+def rows_table(rows: Mapping[str, Any]) -> str:
+    """Write which rows had which role as Markdown.
+
+    Parameters
+    ----------
+    rows
+        For each role its counts, see `heads.evaluation.roles.row_counts`.
+
+    Returns
+    -------
+    str
+        Lines of a pipe table.
+    """
     lines = ["| role | split | dataset | n_real | n_fake |", "| --- | --- | --- | ---: | ---: |"]
     for role, groups in rows.items():
         lines += [

@@ -17,9 +17,7 @@
 
 import json
 import platform
-import secrets
 import shlex
-import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,18 +28,18 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from featstore.durable import TEMPORARY, sync_folder, write_json
-from featstore.errors import ConfigError, SchemaError, StoreExistsError, StoreNotFoundError
+from featstore.durable import write_json
+from featstore.errors import SchemaError, StoreNotFoundError
 from featstore.version import __version__
 from heads import persistence
 from heads.evaluation.events import write_events
 from heads.evaluation.plots import plot_roc, plot_scores
 from heads.evaluation.report import report
-from heads.evaluation.tables import as_rich
+from heads.evaluation.table_text import as_text
+from heads.evaluation.whole_folder import require_free as require_free
+from heads.evaluation.whole_folder import whole_folder
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "xarray", "dask", "zarr", "pandas")
-WIDEST = 1000
-"""Characters in a line of text beyond which a table is folded."""
 HEAD, CONFIG, RECORD = "head", "config.yaml", "run.json"
 SCORES, VALIDATION, METRICS = "scores.parquet", "val_scores.parquet", "metrics.csv"
 TRAINED_ON, GRID = "trained_on.parquet", "grid.csv"
@@ -89,16 +87,10 @@ class Run:
         Returns
         -------
         str
-            Lines of text, as wide as the table needs.
+            Lines of text; the table fits the terminal, if there is one.
         """
-        from rich.console import Console
-
-        table = as_rich(self.metrics)
-        console = Console(width=Console(width=WIDEST).measure(table).maximum)
-        with console.capture() as captured:
-            console.print(table)
         chosen = "".join(f"  {sentence}\n" for sentence in self.record["chosen"])
-        return f"{captured.get()}chosen:\n{chosen}written to {self.config['output']}"
+        return f"{as_text(self.metrics)}\nchosen:\n{chosen}written to {self.config['output']}"
 
 
 def environment() -> dict[str, Any]:
@@ -115,36 +107,6 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": {"featstore": __version__, **{name: version(name) for name in PACKAGES}},
     }
-
-
-def require_free(folder: Path | str, overwrite: bool) -> None:
-    """Refuse early to write where something is.
-
-    Parameters
-    ----------
-    folder
-        Folder of the run.
-    overwrite
-        Whether an existing folder may be moved aside.
-
-    Raises
-    ------
-    StoreExistsError
-        If something is there and must stay.
-    ConfigError
-        If a folder cannot be made there, as a file has the name of one of its parents.
-    """
-    above = next(parent for parent in Path(folder).absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise ConfigError(
-            f"'output' must be in a folder, got {str(folder)!r}, but {str(above)!r} is a file; "
-            "choose another."
-        )
-    if Path(folder).exists() and not overwrite:
-        raise StoreExistsError(
-            f"a run is written to a new folder, got {str(folder)!r}, which exists; choose another "
-            "'output', or ask for it to be replaced (the old one is kept beside it)."
-        )
 
 
 def write_run(
@@ -173,27 +135,15 @@ def write_run(
     StoreExistsError
         If the folder exists and may not be replaced.
     """
-    target = Path(folder)
-    require_free(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
-    try:
-        _write(run, temporary)
+    with whole_folder(folder, overwrite=overwrite) as made:
+        _write(run, made)
         if tensorboard:
-            write_events(run.head, run.metrics, temporary / "tensorboard")
-        if target.exists():
-            target.rename(_free_name(target))
-        temporary.rename(target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
-    sync_folder(target.parent)
-    return target
+            write_events(run.head, run.metrics, made / "tensorboard")
+    return Path(folder)
 
 
 def _write(run: Run, folder: Path) -> None:
     """Write all files of a run."""
-    folder.mkdir()
     (folder / CONFIG).write_text(yaml.safe_dump(dict(run.config), sort_keys=False))
     write_json(folder / RECORD, run.record)
     persistence.save(run.head, folder / HEAD)
@@ -208,14 +158,6 @@ def _write(run: Run, folder: Path) -> None:
     plot_roc(run.scores, folder / "roc.png")
     plot_scores(run.scores, folder / "scores.png")
     (folder / "report.md").write_text(report(run))
-
-
-def _free_name(folder: Path) -> Path:
-    """Return the first of ``<folder>.old-1``, ``.old-2`` … that does not exist."""
-    number = 1
-    while (aside := folder.with_name(f"{folder.name}.old-{number}")).exists():
-        number += 1
-    return aside
 
 
 def read_run(folder: Path | str) -> Run:

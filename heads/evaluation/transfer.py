@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from heads.evaluation.tables import ALL, MEAN, cell, metric_table
+from heads.evaluation.table_text import cell
+from heads.evaluation.tables import ALL, MEAN, metric_table
 from heads.evaluation.thresholds import AT_HALF
 
 LUMINANCE = (0.2126, 0.7152, 0.0722)

@@ -7,7 +7,37 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from featstore.durable import TEMPORARY, sync_folder
-from heads.evaluation.runs import require_free
+from featstore.errors import ConfigError, StoreExistsError
+
+
+def require_free(folder: Path | str, overwrite: bool) -> None:
+    """Refuse early to write where something is.
+
+    Parameters
+    ----------
+    folder
+        Folder of the run.
+    overwrite
+        Whether an existing folder may be moved aside.
+
+    Raises
+    ------
+    StoreExistsError
+        If something is there and must stay.
+    ConfigError
+        If a folder cannot be made there, as a file has the name of one of its parents.
+    """
+    above = next(parent for parent in Path(folder).absolute().parents if parent.exists())
+    if not above.is_dir():
+        raise ConfigError(
+            f"'output' must be in a folder, got {str(folder)!r}, but {str(above)!r} is a file; "
+            "choose another."
+        )
+    if Path(folder).exists() and not overwrite:
+        raise StoreExistsError(
+            f"a run is written to a new folder, got {str(folder)!r}, which exists; choose another "
+            "'output', or ask for it to be replaced (the old one is kept beside it)."
+        )
 
 
 @contextmanager

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 HALF = {"0.5": AT_HALF}
-HALF_SENTENCE = "threshold 0.5: a probability of one half, not chosen on any rows"
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def choose(
     """
     if "val" not in data:
         nothing = "no validation rows: no threshold and no hyper-parameter was chosen"
-        return Choice(heads[0], dict(HALF), [HALF_SENTENCE, nothing])
+        return Choice(heads[0], dict(HALF), [half_sentence(heads[0], validated=False), nothing])
     frames = score_many(heads, data["val"], max_memory=config.max_memory, finite=False)
     problems = [head_problem(head, frame) for head, frame in zip(heads, frames, strict=True)]
     quality = [head_quality(frame, config.select_by) for frame in frames]
@@ -90,7 +89,7 @@ def choose(
     threshold = best_threshold(kept["score"].to_numpy(), kept["label"].to_numpy())
     rows = f"{len(kept)} validation rows ({_in_words(config.val)})"
     sentences = [
-        HALF_SENTENCE,
+        half_sentence(heads[best], validated=True),
         f"threshold val, {threshold:.4g}: best balanced accuracy on {rows}",
     ]
     if hasattr(heads[best], "selected_epoch_"):
@@ -113,6 +112,37 @@ def choose(
         name = f"{ORACLE}_test_{config.select_by}"
         grid[name] = [head_quality(frame, config.select_by) for frame in tested]
     return Choice(heads[best], {**HALF, "val": threshold}, sentences, kept, grid)
+
+
+def half_sentence(head: Any, *, validated: bool) -> str:
+    """Say what the threshold 0.5 of a head is.
+
+    Parameters
+    ----------
+    head
+        A head, fitted or not.
+    validated
+        Whether it saw validation rows in training.
+
+    Returns
+    -------
+    str
+        For people.
+
+    Examples
+    --------
+    >>> from heads import LogisticProbe
+    >>> half_sentence(LogisticProbe(), validated=True)
+    'threshold 0.5: a probability of one half, not chosen on any rows'
+    """
+    if not getattr(head, "one_class", False):
+        return "threshold 0.5: a probability of one half, not chosen on any rows"
+    rows = head.selection if validated else "training"
+    direction = ", its direction on validation rows" if head.direction == "validation" else ""
+    return (
+        f"threshold 0.5: the head's own, set on real {rows} rows, of which at most "
+        f"{head.fpr:.3g} may be called fake{direction}"
+    )
 
 
 def _best(

@@ -10,6 +10,7 @@ from featstore.layouts import FAKE, REAL
 from featstore.typed_values import Key, convert
 from heads.evaluation.thresholds import Selection
 from heads.experiments.grids import LAYER
+from heads.experiments.memory import memory_limit
 
 Names = str | list[str] | None
 """A name, a glob, a list of them, or nothing for all."""
@@ -204,17 +205,8 @@ def check_settings(config: Reading) -> None:
     ConfigError
         If the seed, the number of resamples or the memory limit is not legal.
     """
-    from dask.utils import parse_bytes
-
     check_resampling(config)
-    try:
-        n_bytes = parse_bytes(config.max_memory)
-    except ValueError as err:
-        raise ConfigError(
-            f"'max_memory' must be a size such as '2GB' or '500MB', got {config.max_memory!r}."
-        ) from err
-    if n_bytes <= 0:
-        raise ConfigError(f"'max_memory' must be more than nothing, got {config.max_memory!r}.")
+    memory_limit(config.max_memory)
 
 
 def make_heads(head: HeadConfig, points: Sequence[Mapping[str, Any]], seed: int) -> list[Any]:

@@ -8,18 +8,23 @@ from typing import Any
 import pandas as pd
 
 import featstore
+from featstore.config import to_mapping
 from featstore.display import table_text
+from featstore.errors import StoreExistsError
 from featstore.subset import match
-from heads.evaluation.runs import Run, require_free
-from heads.evaluation.tables import cell
+from heads.evaluation.runs import Run, read_run
+from heads.evaluation.table_text import cell
 from heads.evaluation.transfer import (
     metric_of,
     plot_matrix,
     transfer_markdown,
     transfer_matrix,
 )
+from heads.evaluation.whole_folder import require_free
 from heads.experiments.config import TrainConfig, check_settings
 from heads.experiments.training import run_train
+
+TABLE = "transfer.csv"
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,17 @@ def run_transfer(
     ConfigError
         If the configuration is illegal; see also `heads.experiments.training.run_train`.
     StoreExistsError
-        If the output folder exists and may not be replaced.
+        If the output folder holds something else, and may not be replaced.
+
+    Notes
+    -----
+    After an interruption the same configuration goes on: trainings that are finished are read.
     """
     check_settings(config)
-    require_free(config.output, config.overwrite)
     datasets = _datasets(config)
     output = Path(config.output)
+    if not _is_begun(output, datasets):
+        require_free(output, config.overwrite)
     runs = {}
     for number, dataset in enumerate(datasets):
         own = replace(
@@ -93,7 +103,7 @@ def run_transfer(
             val=None if config.val is None else replace(config.val, dataset=dataset),
             output=str(output / dataset),
         )
-        runs[dataset] = run_train(own)
+        runs[dataset] = _finished(own) or run_train(own)
         progress(number + 1, len(datasets))
     scores = {dataset: run.scores for dataset, run in runs.items()}
     table = transfer_matrix(
@@ -103,10 +113,32 @@ def run_transfer(
         n_resamples=config.bootstrap,
         rng=config.seed,
     )
-    table.to_csv(output / "transfer.csv", index=False)
     (output / "transfer.md").write_text(transfer_markdown(table) + "\n")
     plot_matrix(table, output / "transfer.png")
+    table.to_csv(output / TABLE, index=False)  # the last: what has it is finished
     return Transfer(table, runs)
+
+
+def _is_begun(output: Path, datasets: list[str]) -> bool:
+    """Return whether a folder holds nothing but trainings of a transfer that was interrupted."""
+    if not output.is_dir():
+        return False
+    names = {path.name for path in output.iterdir()} - {"transfer.md", "transfer.png"}
+    started = tuple(f".{dataset}." for dataset in datasets)
+    return all(name in datasets or name.startswith(started) for name in names)
+
+
+def _finished(config: TrainConfig) -> Run | None:
+    """Return the run of an interrupted transfer; None if this training was not finished."""
+    if config.overwrite or not Path(config.output).exists():
+        return None
+    run = read_run(config.output)
+    if run.config != to_mapping(config):
+        raise StoreExistsError(
+            f"a transfer is continued with the same configuration, got {config.output!r}, which "
+            "was made with another; choose another 'output', or ask for it to be replaced."
+        )
+    return run
 
 
 def _datasets(config: TrainConfig) -> list[str]:

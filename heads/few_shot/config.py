@@ -8,6 +8,7 @@ from heads.evaluation.metrics import columns
 from heads.evaluation.thresholds import Selection
 from heads.experiments.choosing import HALF
 from heads.experiments.config import HeadConfig, Names, RowsConfig, make_heads
+from heads.experiments.memory import memory_limit
 
 Per = Literal["class", "generator"]
 """What the shots are counted by; real images are one generator."""
@@ -112,35 +113,4 @@ def check_few_shot(config: FewShotConfig) -> None:
             make_heads(head, [{}], config.seed)
         except ConfigError as err:
             raise ConfigError(f"head {name!r}: {err}") from err
-    memory_of(config)
-
-
-def memory_of(config: FewShotConfig) -> int:
-    """Return the memory limit of a process.
-
-    Parameters
-    ----------
-    config
-        What is asked for.
-
-    Returns
-    -------
-    int
-        Bytes.
-
-    Raises
-    ------
-    ConfigError
-        If the text is no size.
-    """
-    from dask.utils import parse_bytes
-
-    try:
-        n_bytes = int(parse_bytes(config.max_memory))
-    except ValueError as err:
-        raise ConfigError(
-            f"'max_memory' must be a size such as '2GB' or '500MB', got {config.max_memory!r}."
-        ) from err
-    if n_bytes <= 0:
-        raise ConfigError(f"'max_memory' must be more than nothing, got {config.max_memory!r}.")
-    return n_bytes
+    memory_limit(config.max_memory)

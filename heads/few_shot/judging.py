@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import roc_curve
 
 from featstore.errors import ConfigError
 from heads.evaluation.bootstrap import CountedMetrics
 from heads.evaluation.metrics import ALLOWED_FPR
+from heads.evaluation.published_metrics import fiser_tpr_at_fpr
 from heads.evaluation.thresholds import best_threshold
 from heads.experiments.choosing import HALF
 from heads.few_shot.episodes import Positions, apart
@@ -80,7 +80,7 @@ def by_dataset(
     thresholds
         Decision thresholds by name.
     nearest
-        Whether `nearest_tpr` is among the numbers.
+        Whether that of `heads.evaluation.published_metrics.fiser_tpr_at_fpr` is among the numbers.
 
     Yields
     ------
@@ -101,36 +101,6 @@ def by_dataset(
         record = {"dataset": ds.attrs["datasets"][code], "n_real": len(part) - n_fake}
         record |= {"n_fake": n_fake, **dict(zip(metrics.names, values, strict=True))}
         if nearest:
-            record[NEAREST] = nearest_tpr(scores, labels, ALLOWED_FPR["tpr_at_5pct_fpr"])
+            rate = ALLOWED_FPR["tpr_at_5pct_fpr"]
+            record[NEAREST] = fiser_tpr_at_fpr(scores, labels, rate)[0]
         yield record
-
-
-def nearest_tpr(scores: Floats, labels: NDArray[Any], fpr: float) -> float:
-    """Return the true positive rate at the corner of the ROC curve nearest to a false alarm rate.
-
-    Parameters
-    ----------
-    scores
-        Decision values (n_samples,).
-    labels
-        0 real, 1 fake (n_samples,), both there.
-    fpr
-        The false alarm rate, in [0, 1].
-
-    Returns
-    -------
-    float
-        In [0, 1]; of equally near corners, the first. The rate of false alarms there may be more
-        than `fpr`; for a promise that is kept see `heads.evaluation.metrics.tpr_at_fpr`.
-
-    References
-    ----------
-    FiSeR, https://github.com/heyongxin233/FiSeR, reports this number as TPR at 5 % FPR.
-
-    Examples
-    --------
-    >>> nearest_tpr(np.array([0.9, 0.8, 0.7, 0.1]), np.array([1, 0, 1, 0]), 0.4)
-    0.5
-    """
-    false_alarms, found, _ = roc_curve(labels, scores)
-    return float(found[np.argmin(np.abs(false_alarms - fpr))])

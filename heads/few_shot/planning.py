@@ -20,6 +20,7 @@ from heads.few_shot.config import FewShotConfig
 from heads.few_shot.episodes import (
     Codes,
     Episode,
+    Positions,
     apart,
     linked_units,
     plan_episodes,
@@ -75,8 +76,20 @@ def select_roles(config: FewShotConfig) -> dict[str, Rows]:
         require_selection_split(data["val"], what="the layer and the threshold")
         require_disjoint(data["query"], data["val"], "val")
     frames = [identities(ds).assign(dataset=ds["dataset"].values) for ds in data.values()]
-    units = linked_units(*frames)
-    return {role: Rows(ds, own) for (role, ds), own in zip(data.items(), units, strict=True)}
+    units = dict(zip(data, linked_units(*frames), strict=True))
+    if "val" in data:
+        _require_apart(data["query"], units["query"], units["val"])
+    return {role: Rows(ds, units[role]) for role, ds in data.items()}
+
+
+def _require_apart(query: "xr.Dataset", units: Positions, validation: Positions) -> None:
+    """Refuse query rows that belong together with validation rows by way of other rows."""
+    if len(common := np.flatnonzero(~apart(units, validation))):
+        path = str(query["path"][common[:1]].values[0])
+        raise ConfigError(
+            f"rows of the query must not be aligned with copies of validation rows, or the other "
+            f"way round, got {len(common)} that are (such as {path!r}); name other rows."
+        )
 
 
 def groups_of(config: FewShotConfig, ds: "xr.Dataset") -> tuple[Codes, list[str]]:

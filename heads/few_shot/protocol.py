@@ -12,7 +12,7 @@ from joblib import Parallel, delayed
 
 from featstore.config import to_mapping
 from featstore.display import table_text
-from heads.evaluation.runs import require_free
+from heads.evaluation.whole_folder import require_free
 from heads.few_shot.choices import with_choices, with_means
 from heads.few_shot.config import FewShotConfig, check_few_shot
 from heads.few_shot.planning import draw_all, groups_of, select_roles, tasks_of

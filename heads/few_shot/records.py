@@ -9,7 +9,8 @@ import pandas as pd
 from heads.evaluation.roles import row_counts
 from heads.evaluation.runs import environment
 from heads.evaluation.thresholds import ORACLE
-from heads.experiments.choosing import HALF_SENTENCE
+from heads.experiments.choosing import half_sentence
+from heads.experiments.config import make_heads
 from heads.few_shot.choices import VAL
 from heads.few_shot.config import FewShotConfig
 from heads.few_shot.episodes import Codes, Episode
@@ -96,7 +97,7 @@ def _sentences(config: FewShotConfig, layers: Sequence[str]) -> list[str]:
         f"support: {config.shots} shots per {config.per} in {config.episodes} episodes, seeds "
         f"{config.seed} to {last}; no query or validation row is one of them, a copy of one or "
         "aligned with one",
-        HALF_SENTENCE,
+        *_half_sentences(config),
     ]
     if config.val is not None:
         found.append("threshold val: best balanced accuracy on the validation rows, per episode")
@@ -110,6 +111,17 @@ def _sentences(config: FewShotConfig, layers: Sequence[str]) -> list[str]:
     if config.val is None:
         found.append("no validation rows: a layer picked from the tables is picked on the query")
     return found
+
+
+def _half_sentences(config: FewShotConfig) -> list[str]:
+    """Say what the threshold 0.5 is; of which heads, where they differ in that."""
+    names: dict[str, list[str]] = {}
+    for name, kind in config.heads.items():
+        (head,) = make_heads(kind, [{}], config.seed)
+        names.setdefault(half_sentence(head, validated=False), []).append(name)
+    if len(names) == 1:
+        return list(names)
+    return [f"{sentence} ({', '.join(of)})" for sentence, of in names.items()]
 
 
 def _left_out(counts: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -14,7 +14,8 @@ from featstore.batches import iter_batches
 from featstore.errors import ConfigError, FeatstoreError
 from heads.experiments.choosing import HALF
 from heads.experiments.config import make_heads
-from heads.few_shot.config import FewShotConfig, memory_of
+from heads.experiments.memory import memory_limit
+from heads.few_shot.config import FewShotConfig
 from heads.few_shot.episodes import Episode, Positions
 from heads.few_shot.judging import Floats, Judged, Rows, by_dataset, validated
 
@@ -78,7 +79,7 @@ def episodes_at_once(config: FewShotConfig, rows: Mapping[str, Rows], n_groups: 
     width = sum(int(np.prod(x.shape[1:])) for x in rows["query"].features.data_vars.values())
     shot = n_groups * width * BYTES
     of_heads = sum(n_scored * BYTES + shots * shot for shots in config.shots) * len(config.heads)
-    affordable = memory_of(config) // 2 // (of_heads + max(config.shots) * shot)
+    affordable = memory_limit(config.max_memory) // 2 // (of_heads + max(config.shots) * shot)
     return int(max(1, min(EPISODES_AT_ONCE, affordable)))
 
 
@@ -128,7 +129,7 @@ def _train(config: FewShotConfig, task: Task) -> Iterator[Trial]:
     features, units = task.rows["support"]
     positions = np.unique(np.concatenate([episode.drawn.ravel() for episode in task.episodes]))
     own = features.isel(sample=positions)
-    batches = iter_batches(own, BATCH_SIZE, max_memory=memory_of(config) // 2)
+    batches = iter_batches(own, BATCH_SIZE, max_memory=memory_limit(config.max_memory) // 2)
     X = np.concatenate([batch.X.reshape(len(batch.X), -1) for batch in batches])
     y = own["label"].values
     generators = np.asarray(own.attrs["generators"])[own["generator"].values]
@@ -152,7 +153,7 @@ def _scores(config: FewShotConfig, task: Task, role: str, trials: Sequence[Trial
     scores = np.full((len(trials), ds.sizes["sample"]), np.nan)
     quiet = np.errstate(over="ignore", invalid="ignore")
     with config_context(assume_finite=True), quiet:  # scores are checked instead
-        for batch in iter_batches(ds, BATCH_SIZE, max_memory=memory_of(config) // 2):
+        for batch in iter_batches(ds, BATCH_SIZE, max_memory=memory_limit(config.max_memory) // 2):
             X = batch.X.reshape(len(batch.X), -1)
             for own, trial in zip(scores, trials, strict=True):
                 own[batch.index] = trial.head.decision_function(X)

@@ -11,19 +11,17 @@
       report.md         the same for people; curves.png
 """
 
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from featstore.durable import TEMPORARY, sync_folder, write_json
-from heads.evaluation.report import ORACLE_NOTE
-from heads.evaluation.runs import CONFIG, RECORD, require_free
+from featstore.durable import write_json
+from heads.evaluation.report import ORACLE_NOTE, rows_table
+from heads.evaluation.runs import CONFIG, RECORD
 from heads.evaluation.thresholds import ORACLE
+from heads.evaluation.whole_folder import whole_folder
 from heads.few_shot.judging import NEAREST
 from heads.few_shot.plots import plot_curves
 from heads.few_shot.summary import SHOWN, few_shot_markdown, headline
@@ -70,7 +68,7 @@ def write_study(study: "FewShot", folder: Path | str, *, overwrite: bool = False
     StoreExistsError
         If the folder exists and may not be replaced.
     """
-    with _whole_folder(Path(folder), overwrite) as made:
+    with whole_folder(folder, overwrite=overwrite) as made:
         (made / CONFIG).write_text(yaml.safe_dump(dict(study.config), sort_keys=False))
         write_json(made / RECORD, study.record)
         study.episodes.to_parquet(made / EPISODES, index=False)
@@ -81,27 +79,6 @@ def write_study(study: "FewShot", folder: Path | str, *, overwrite: bool = False
         plot_curves(study.episodes, shown, *drawn, made / "curves.png")
         (made / "report.md").write_text(report(study))
     return Path(folder)
-
-
-@contextmanager
-def _whole_folder(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Yield a folder that becomes the target if nothing is raised, and vanishes otherwise."""
-    require_free(target, overwrite)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    made = target.with_name(f".{target.name}.{secrets.token_hex(4)}{TEMPORARY}")
-    made.mkdir()
-    try:
-        yield made
-        if target.exists():
-            number = 1
-            while (aside := target.with_name(f"{target.name}.old-{number}")).exists():
-                number += 1
-            target.rename(aside)
-        made.rename(target)
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
-    sync_folder(target.parent)
 
 
 def report(study: "FewShot") -> str:
@@ -125,7 +102,7 @@ def report(study: "FewShot") -> str:
         f"({store['view']})",
         f"`{record['command']}`, {record['started']}, {record['seconds']:.1f} s",
         "## Rows",
-        _rows_table(record["rows"]),
+        rows_table(record["rows"]),
         "## What was chosen, and on what",
         "\n".join(f"- {sentence}" for sentence in record["chosen"]),
     ]
@@ -146,17 +123,6 @@ def report(study: "FewShot") -> str:
 def _listed(config: Mapping[str, Any]) -> str:
     """Return how many images were learned from."""
     return f"{', '.join(map(str, config['shots']))} images per {config['per']}"
-
-
-def _rows_table(rows: Mapping[str, Any]) -> str:
-    """Return which rows had which role."""
-    lines = ["| role | split | dataset | n_real | n_fake |", "| --- | --- | --- | ---: | ---: |"]
-    for role, groups in rows.items():
-        lines += [
-            f"| {role} | {g['split']} | {g['dataset']} | {g['n_real']} | {g['n_fake']} |"
-            for g in groups
-        ]
-    return "\n".join(lines)
 
 
 def _origin(study: "FewShot") -> str:

@@ -14,10 +14,11 @@ from scipy.special import expit
 from featstore.config import to_mapping
 from featstore.errors import ConfigError
 from heads.evaluation.roles import require_selection_split, splits_of
-from heads.evaluation.runs import Run, environment, require_free, write_run
+from heads.evaluation.runs import Run, environment, write_run
 from heads.evaluation.tables import metric_table
 from heads.evaluation.thresholds import Selection, best_threshold
-from heads.experiments.choosing import HALF, HALF_SENTENCE
+from heads.evaluation.whole_folder import require_free
+from heads.experiments.choosing import HALF, half_sentence
 from heads.experiments.config import check_resampling
 from heads.fusion.rules import Rule, RuleFusion, StackedFusion
 from heads.fusion.scored_runs import ScoredRun, aligned, read_scored
@@ -195,12 +196,13 @@ def _rule(config: FusionConfig, runs: Sequence[ScoredRun], val: Scores | None) -
 def _thresholds(head: Any, val: Scores | None) -> tuple[dict[str, float], list[str]]:
     """Return the thresholds, and what was chosen on what."""
     if val is None or val[0]["label"].nunique() < 2:
-        return dict(HALF), [HALF_SENTENCE, "no validation rows of both classes: nothing was chosen"]
+        nothing = "no validation rows of both classes: nothing was chosen"
+        return dict(HALF), [half_sentence(head, validated=True), nothing]
     fused = _fused(head, val)
     threshold = best_threshold(fused["score"].to_numpy(), fused["label"].to_numpy())
     rows = f"{len(fused)} validation rows of the runs"
     sentence = f"threshold val, {threshold:.4g}: best balanced accuracy on the {rows}"
-    return {**HALF, "val": threshold}, [HALF_SENTENCE, sentence]
+    return {**HALF, "val": threshold}, [half_sentence(head, validated=True), sentence]
 
 
 def _fused(head: Any, rows: Scores) -> pd.DataFrame:

@@ -55,7 +55,8 @@ def read_scored(path: str) -> ScoredRun:
     SchemaError
         If a file of the run is missing or damaged.
     ConfigError
-        If the file cannot be read, or a column is missing.
+        If the file cannot be read, a column is missing, a score is not finite, or a label is
+        neither 0 nor 1.
     """
     if Path(path).suffix != ".parquet":
         run = read_run(path)
@@ -69,7 +70,29 @@ def read_scored(path: str) -> ScoredRun:
             f"a file of scores must have the columns {sorted(NEEDED)}, got {path!r} without "
             f"{missing}; write it with 'heads.evaluation.score'."
         )
+    _require_sound(scores, path)
     return ScoredRun(path, scores, UNKNOWN)
+
+
+def _require_sound(scores: pd.DataFrame, path: str) -> None:
+    """Refuse a file of scores that no rule could fuse."""
+    values = {
+        name: pd.to_numeric(scores[name], errors="coerce").to_numpy(np.float64)
+        for name in ("score", "label", "pair")
+    }
+    sound = {
+        "score": ("a finite number", np.isfinite(values["score"])),
+        "label": ("0 (real) or 1 (fake)", np.isin(values["label"], (0, 1))),
+        "pair": ("the number of a pair, -1 for none", values["pair"] == np.round(values["pair"])),
+    }
+    for name, (what, is_sound) in sound.items():
+        if len(wrong := np.flatnonzero(~is_sound)):
+            found = str(scores[name].iloc[wrong[0]])
+            raise ConfigError(
+                f"{name!r} of every row in a file of scores must be {what}, got {found!r} in row "
+                f"{wrong[0]} of {path!r}, and {len(wrong)} such rows; leave them out, or write it "
+                f"with 'heads.evaluation.score'."
+            )
 
 
 def aligned(frames: Mapping[str, pd.DataFrame]) -> tuple[pd.DataFrame, NDArray[np.float64]]:

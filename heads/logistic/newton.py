@@ -108,9 +108,10 @@ class Newton:
         """Return the first point along the direction that is good enough, or None.
 
         A decrease below the loss's rounding cannot be seen there; then the gradient must shrink.
+        If rounding has spoilt the direction itself, there is none, and the solution is not reached.
         """
         step, slope = 1.0, float(self.gradient @ direction)
-        while step > SHORTEST_STEP:
+        while slope < 0 and step > SHORTEST_STEP:
             point = self._evaluation(self.theta + step * direction)
             yield point
             if -slope * step <= LOSS_ROUNDING * self.loss:

@@ -47,7 +47,8 @@ class LogisticProbe(LinearHead):
         Whether there is a b.
     tol
         Gradient norm >= 0 at which training ends. It also ends when rounding allows no smaller
-        norm, which is about 1e-16 times the sum of all ``C · |x|``.
+        norm, which is about 1e-16 times the sum of all ``C · |x|``; with a `ConvergenceWarning` if
+        rounding has spoilt the step itself (features far from zero, more than rows, a huge `C`).
     max_iter
         Most passes over the rows, at least 1; if they do not suffice there is a
         `ConvergenceWarning`.
@@ -55,8 +56,8 @@ class LogisticProbe(LinearHead):
         Whether w is penalised as if each feature had variance 1 over the training rows; `coef_`
         is for features as they come. Costs one more pass.
     class_weight
-        None, a weight for each label, or ``"balanced"`` for ``n_samples / (2 · n_rows_of_class)``,
-        which costs one more pass (the same one).
+        None, a weight > 0 for each label, or ``"balanced"`` for
+        ``n_samples / (2 · n_rows_of_class)``.
 
     Attributes
     ----------

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.class_weight import compute_class_weight
 
+from heads.class_weights import class_weights
 from heads.logistic.curvatures import Curvatures
 from heads.logistic.newton import Newton, NewtonCG, QuasiNewton, Sums
 from heads.logistic.row_sums import Evaluation, Labels, Matrix, RowSample, Vector, add_batch
@@ -27,7 +27,7 @@ BLOCK_NUMBERS = 2**22
 
 
 class Summary:
-    """Spread of the features and number of rows per class.
+    """Spread of the features.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ class Summary:
 
     def __init__(self, n_coefficients: int) -> None:
         self.points = self.totals = np.empty((0, n_coefficients))
-        self._scaler, self.counts = StandardScaler(), np.zeros(2, np.intp)
+        self._scaler = StandardScaler()
 
     def weigh(self, A: Matrix, Z: Matrix, y: Labels) -> Matrix:
         """Add a batch of rows.
@@ -57,7 +57,6 @@ class Summary:
             Nothing (0, n).
         """
         self._scaler.partial_fit(A)
-        self.counts += np.bincount(y, minlength=2)
         return Z
 
     @property
@@ -90,7 +89,7 @@ class Course:
 
     def _plan(self) -> Sums:
         """Yield all the sums over rows that the head needs."""
-        if self.head.standardize or self.head.class_weight == "balanced":
+        if self.head.standardize:
             yield self._summary
         self.solver = self._make_solver(self.head)
         yield from self.solver.sums()
@@ -125,7 +124,7 @@ class LogisticTrainer:
         memory: Curvatures | RowSample,
     ) -> None:
         self.members: Sequence[LogisticProbe] = heads
-        self._memory, self._classes = memory, source.classes
+        self._memory, self._classes, self._counts = memory, source.classes, source.counts()
         self._n_features, self._intercept = source.n_features, int(heads[0].fit_intercept)
         self._summary = Summary(self._n_features + self._intercept)
         self._courses = [Course(head, self._summary, self._make_solver) for head in heads]
@@ -137,12 +136,7 @@ class LogisticTrainer:
         if head.standardize:
             ridge = self._summary.variances
         ridge[self._n_features :] = 0
-        if head.class_weight == "balanced":
-            weights = self._summary.counts.sum() / (2 * self._summary.counts)
-        else:
-            weights = compute_class_weight(
-                head.class_weight, classes=self._classes, y=self._classes
-            )
+        weights = class_weights(head.class_weight, self._classes, self._counts)
         if isinstance(self._memory, Curvatures):
             return QuasiNewton(ridge, head.C * weights, head.tol, self._memory)
         return NewtonCG(ridge, head.C * weights, head.tol, self._memory)
@@ -215,7 +209,8 @@ class LogisticTrainer:
             if not course.solver.converged:
                 warnings.warn(
                     f"{head!r} stopped after {course.n_passes} passes with gradient norm "
-                    f"{head.gradient_norm_:.2g}; raise 'max_iter' or 'tol'.",
+                    f"{head.gradient_norm_:.2g}; raise 'max_iter' or 'tol', or "
+                    f"scale the features.",
                     ConvergenceWarning,
                     stacklevel=2,
                 )

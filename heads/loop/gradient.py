@@ -195,8 +195,23 @@ class GradientTrainer:
         self.epoch, self._best = len(self._history), float(state["best"][0])
         self._kept_epoch = int(state["best"][1])
 
+    def require_finite(self) -> None:
+        """Refuse to leave weights behind that are not numbers.
+
+        Raises
+        ------
+        ValueError
+            If the weights that were kept are not finite.
+        """
+        if not all(bool(value.isfinite().all()) for value in self._kept.values()):
+            raise ValueError(
+                f"learned weights must be finite, got others after epoch {self._kept_epoch} of "
+                f"{self.head!r}; lower 'learning_rate', or scale the features down."
+            )
+
     def finish(self) -> None:
         """Write the learned attributes."""
+        self.require_finite()
         head = self.head
         self.write({name: value.numpy(force=True) for name, value in self._kept.items()})
         head.history_ = np.array(self._history)

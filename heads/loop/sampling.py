@@ -86,6 +86,10 @@ def _balanced(groups: list[Rows], total: int, rng: np.random.Generator) -> list[
 
 def _pairs(label: NDArray[Any], pair: "Target") -> Rows:
     """Return (n_fakes, 2): each fake with a real image of its pair."""
+    if pair.names.dtype.kind not in "iu":
+        raise ValueError(
+            f"pairs must be numbered by integers, -1 for none, got {pair.names.dtype}; number them."
+        )
     number = pair.names[pair.codes]
     alone = number < 0
     real = np.flatnonzero((label == label.min()) & ~alone)

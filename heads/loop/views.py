@@ -52,8 +52,10 @@ class ViewedBatches:
                 f"'target' must be one of {sorted(source.targets)}, got {view.target!r}."
             )
         chosen = range(len(source.layers)) if view.layers is None else view.layers
-        if not set(chosen) <= set(range(len(source.layers))):
-            raise ValueError(f"layers must be below {len(source.layers)}, got {tuple(chosen)}.")
+        if not chosen or not set(chosen) <= set(range(len(source.layers))):
+            raise ValueError(
+                f"layers must be one at least, below {len(source.layers)}, got {tuple(chosen)}."
+            )
         self._source, self.n_samples, self.targets = source, source.n_samples, source.targets
         self.layers = tuple(source.layers[layer] for layer in chosen)
         names = source.layer_names

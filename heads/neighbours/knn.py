@@ -160,16 +160,18 @@ class KNNHead(Head):
         """
         for head in heads:
             head.check_trainable(source)
-            head.search(np.ones((1, 1), np.float32))
+            head.search(np.ones((1, 1), np.float32), 1)
         return [BankTrainer(heads, source)]
 
-    def search(self, queries: Floats) -> NearestRows:
+    def search(self, queries: Floats, n_rows: int | None = None) -> NearestRows:
         """Return a search for the neighbours of some samples, to which a bank can be added.
 
         Parameters
         ----------
         queries
             The samples (n_samples, n_features), finite.
+        n_rows
+            Rows that the bank has, where that is known: there is no room for more neighbours.
 
         Returns
         -------
@@ -181,9 +183,8 @@ class KNNHead(Head):
         ValueError
             If there is no such engine or device here.
         """
-        return nearest_rows(
-            queries, self.k, metric=self.metric, engine=self.engine, device=self.device
-        )
+        k = self.k if n_rows is None else min(self.k, n_rows)
+        return nearest_rows(queries, k, metric=self.metric, engine=self.engine, device=self.device)
 
     def _validate_params(self) -> None:
         super()._validate_params()
@@ -214,10 +215,10 @@ class KNNHead(Head):
         self._check_array("bank_", (len(self.bank_classes_), self.n_features_in_))
 
     def _decide(self, X: Floats) -> Floats:
-        votes = Votes(self, X, len(self.classes_))
+        votes = Votes(self, X, len(self.classes_), len(self.bank_))
         size = max(1, PIECE_NUMBERS // self.n_features_in_)
         for start in range(0, len(self.bank_), size):
             piece = slice(start, start + size)
             votes.add(self.bank_[piece], self.bank_classes_[piece])
-        scores = votes.scores_by_k()[:, :, -1]
+        scores = votes.scores()
         return scores[1] - scores[0] if len(scores) == 2 else scores.T

@@ -16,8 +16,8 @@ from heads.loop.batch_source import Floats
 Metric = Literal["cosine", "inner", "euclidean"]
 Engine = Literal["compiled", "torch", "faiss"]
 
-BLOCK_NUMBERS = 2**20
-"""Features of a block of the bank, all rows together: 4 MiB as float32."""
+BLOCK_NUMBERS, BLOCK_ROWS = 2**20, 2**12
+"""Most features of a block of the bank, all rows together (4 MiB as float32), and most rows."""
 
 
 class Neighbours(NamedTuple):
@@ -47,7 +47,7 @@ class NearestRows:
     Notes
     -----
     Memory: the queries, 12 bytes per query and neighbour (16 for float64), one block of the bank
-    (`BLOCK_NUMBERS`) and its products with some of the queries.
+    (`BLOCK_NUMBERS`, `BLOCK_ROWS`) and its products with some of the queries.
     """
 
     def __init__(self, queries: Floats, k: int, metric: Metric = "cosine") -> None:
@@ -82,7 +82,7 @@ class NearestRows:
                 f"rows of a bank must have the {n_features} features of the queries, got shape "
                 f"{rows.shape}."
             )
-        size = max(1, BLOCK_NUMBERS // n_features)
+        size = max(1, min(BLOCK_ROWS, BLOCK_NUMBERS // n_features))
         for start in range(0, len(rows), size):
             block = np.ascontiguousarray(rows[start : start + size], self.dtype)
             self._compare(block, *self._terms(block))
@@ -247,7 +247,7 @@ def inverse_norms(rows: Floats) -> Floats:
     squared = np.einsum("ij,ij->i", rows, rows, dtype=np.float64, casting="same_kind")
     inverse = np.zeros_like(squared)
     np.divide(1, np.sqrt(squared), out=inverse, where=squared > 0)
-    narrow: Floats = inverse.astype(rows.dtype)
+    narrow: Floats = np.minimum(inverse, np.finfo(rows.dtype).max).astype(rows.dtype)
     return narrow
 
 

@@ -1,5 +1,6 @@
 """The scores of all classes from the neighbours in a labelled bank that goes by in pieces."""
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +24,8 @@ class Votes:
         The samples (n_samples, n_features), finite.
     n_classes
         How many classes the bank has.
+    n_rows
+        How many rows it has, where that is known: no more neighbours are kept.
 
     Notes
     -----
@@ -30,11 +33,14 @@ class Votes:
     has a search of its own. Memory is that of the searches, and 2 bytes per row of the bank.
     """
 
-    def __init__(self, head: "KNNHead", queries: Floats, n_classes: int) -> None:
+    def __init__(
+        self, head: "KNNHead", queries: Floats, n_classes: int, n_rows: int | None = None
+    ) -> None:
         self._rule = head.rule
         self._temperature = head.temperature or TEMPERATURES[head.rule]
         self._apart = head.rule == "two_banks"
-        self._searches = [head.search(queries) for _ in range(n_classes if self._apart else 1)]
+        n_searches = n_classes if self._apart else 1
+        self._searches = [head.search(queries, n_rows) for _ in range(n_searches)]
         self._n_classes = n_classes
         self._labels: list[NDArray[np.int16]] = []
 
@@ -61,13 +67,27 @@ class Votes:
             Shape (n_classes, n_samples, k); a bank, or a class, that has fewer rows than k keeps
             the score of all its rows.
         """
+        found = list(self._of_classes())
+        k = max(own.shape[1] for own in found)
+        return np.stack(
+            [np.pad(own, ((0, 0), (0, k - own.shape[1])), mode="edge") for own in found]
+        )
+
+    def scores(self) -> NDArray[np.float64]:
+        """Return the score of each class for all k neighbours, holding one class at a time.
+
+        Returns
+        -------
+        ndarray
+            Shape (n_classes, n_samples): the last of `scores_by_k`.
+        """
+        return np.stack([own[:, -1].copy() for own in self._of_classes()])
+
+    def _of_classes(self) -> Iterator[NDArray[np.float64]]:
+        """Yield the scores (n_samples, at most k) of one class after the other."""
         labels = np.concatenate(self._labels)
         found = [search.result() for search in self._searches]
-        k = max(near.index.shape[1] for near in found)
-        scores = []
         for label in range(self._n_classes):
             near = found[label if self._apart else 0]
             of_class = labels[near.index] == label if not self._apart else near.index >= 0
-            own = scores_by_k(near.similarity, of_class, self._rule, self._temperature)
-            scores.append(np.pad(own, ((0, 0), (0, k - own.shape[1])), mode="edge"))
-        return np.stack(scores)
+            yield scores_by_k(near.similarity, of_class, self._rule, self._temperature)

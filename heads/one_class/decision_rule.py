@@ -15,6 +15,10 @@ ROUNDING = 1e-9
 """Of ``rate * n_rows``, which may be an integer that floats miss."""
 
 
+SLACK = 1e-10
+"""Share of a threshold by which it is raised, as scores change by rounding with their batch."""
+
+
 class DecisionRule(NamedTuple):
     """How a score becomes a decision value; `rule_at` makes it.
 
@@ -102,7 +106,8 @@ def rule_at(scores: Floats, rate: float, direction: Direction) -> DecisionRule:
     Returns
     -------
     DecisionRule
-        Its threshold is the lowest that calls no more of these rows unusual.
+        Its threshold is the lowest that calls no more of these rows unusual, and a rounding more:
+        the row that it comes from stays below when it is scored again in other company.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def rule_at(scores: Floats, rate: float, direction: Direction) -> DecisionRule:
     Examples
     --------
     >>> rule = rule_at(np.arange(100.0), 0.05, "high")
-    >>> rule.threshold, rule.rate
+    >>> round(rule.threshold, 6), rule.rate
     (94.0, 0.05)
     """
     if not len(scores) or not np.isfinite(scores).all():
@@ -123,6 +128,7 @@ def rule_at(scores: Floats, rate: float, direction: Direction) -> DecisionRule:
     center = float(np.median(scores)) if direction == "two_sided" else 0.0
     unusual = turned(scores, direction, center)
     threshold = threshold_at(unusual, rate)
+    threshold += SLACK * (abs(threshold) + abs(center))
     spread = float(unusual.std())
     found = float(np.mean(unusual > threshold))
     return DecisionRule(direction, center, threshold, spread or 1.0, found, len(scores))

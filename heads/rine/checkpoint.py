@@ -33,6 +33,8 @@ MALFORMED = (
 )
 """What the readers of archives and of pickled tensors raise on files that make no sense."""
 
+PRECISIONS = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
 SHOWN = 3
 """Names in a message."""
 
@@ -83,6 +85,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             ) from err
     if not isinstance(state, dict) or not all(map(_is_plain, state.values())):
         raise ValueError("it must hold a dict of dense floating-point tensors by name.")
+    if sum(tensor.nbytes for tensor in state.values()) > path.stat().st_size:
+        raise ValueError("it must hold tensors of their own, and several are one part of the file.")
     return state
 
 
@@ -105,7 +109,7 @@ def _is_plain(value: Any) -> bool:
         type(value) is Tensor
         and value.layout == torch.strided
         and value.device.type == "cpu"
-        and value.is_floating_point()
+        and value.dtype in PRECISIONS
         and value.is_contiguous()
     )
 

@@ -45,7 +45,7 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
     proj_dim
         Width d >= 1 of every layer.
     nproj
-        Layers q >= 1 of Q1, and of Q2.
+        Layers q of Q1, and of Q2, 1 to 64.
     xi
         Weight >= 0 of the contrastive loss, which is a mean over the batch beside a *sum*.
     temperature
@@ -125,7 +125,7 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
     _parameter_constraints: ClassVar[dict[str, list[Any]]] = {
         "n_layers": [Interval(Integral, 1, None, closed="left"), None],
         "proj_dim": [Interval(Integral, 1, None, closed="left")],
-        "nproj": [Interval(Integral, 1, None, closed="left")],
+        "nproj": [Interval(Integral, 1, 64, closed="both")],
         "xi": [Interval(Real, 0, None, closed="left")],
         "temperature": [Interval(Real, 0, None, closed="neither")],
         "dropout": [Interval(Real, 0, 1, closed="left")],
@@ -374,6 +374,8 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
             )
         for weight in self._shape(n, self.n_features_in_ // n).weights():
             self._check_array(weight.attribute, weight.shape)
+            if (found := getattr(self, weight.attribute).dtype) != np.float32:
+                raise ValueError(f"'{weight.attribute}' must be float32, got {found}.")
 
     def _network(self) -> "RINENetwork":
         """Return the learned network."""

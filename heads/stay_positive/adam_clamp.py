@@ -14,12 +14,13 @@ from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
+from heads.class_weights import class_weights
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
 from heads.loop.gradient import GradientTrainer, Terms
 from heads.loop.passes import State
 from heads.loop.validation import balanced_accuracy
 from heads.stay_positive.early_stopping import EarlyStopping
-from heads.stay_positive.training import class_costs, require_meaning
+from heads.stay_positive.training import require_meaning
 
 if TYPE_CHECKING:
     from heads.stay_positive.probe import StayPositiveProbe
@@ -68,7 +69,7 @@ def tensor_costs(class_weight: Any, source: BatchSource, device: torch.device) -
     """
     if class_weight is None:
         return None
-    costs = class_costs(class_weight, source)
+    costs = class_weights(class_weight, source.classes, source.counts())
     return torch.tensor(costs, dtype=torch.float32, device=device)
 
 

@@ -1,8 +1,9 @@
 """Logistic regression with weights >= 0: Newton's method on rows read pass by pass, with a proof.
 
 As in `heads.logistic.newton`, a solver is a generator that yields the sum over all rows it needs
-next. `NonNegativeNewton` has Hessians accumulated; `NonNegativeCG`, for wide features, solves by
-conjugate gradients, one pass per product. Both end when the optimum is proved, see
+next. `NonNegativeNewton` has Hessians accumulated; `NonNegativeCG`, for wide features, those of
+the weights that are not 0, or it solves by conjugate gradients. Both end when the optimum is
+proved, see
 `heads.stay_positive.duality_gap`.
 """
 
@@ -18,35 +19,18 @@ from heads.logistic.newton import (
     Point,
     Sums,
 )
-from heads.logistic.row_sums import Evaluation, HessianProduct, Labels, Matrix, Vector
+from heads.logistic.row_sums import Evaluation, HessianProduct, Vector
 from heads.logistic.sampled_hessian import ModelSample, SampledHessian
 from heads.stay_positive.bounded_quadratic import bounded_step, pivot
 from heads.stay_positive.duality_gap import Certificate, Problem, certify
+from heads.stay_positive.row_sums import FaceHessian, LargestChange
 
 DAMPINGS = (1e-10, 1e-6, 1e-3, 1.0)  # relative to the diagonal; the first that suffices
 MOST_PRODUCTS = 50  # of conjugate gradients in a row
 ROUNDS = 8  # of conjugate gradients in a step, each with fewer free weights
 LEAST_DESCENT = 0.1  # of the slope along a step, relative to one known to be good
 AT_INFINITY = 0.1  # logits a step still moves at a vanishing gradient; 1 as weights diverge
-
-
-class LargestChange:
-    """How much a step changes the decision value of a row, at most.
-
-    Parameters
-    ----------
-    step
-        The step (n_coefficients,).
-    """
-
-    def __init__(self, step: Vector) -> None:
-        self.points, self.totals = step[None], np.zeros((0, len(step)))
-        self.value = 0.0
-
-    def weigh(self, A: Matrix, Z: Matrix, y: Labels) -> Matrix:
-        """Look at the changes ``Z`` (1, n) of a batch; return the weights (0, n) of no sum."""
-        self.value = max(self.value, float(np.abs(Z).max()))
-        return np.empty((0, len(y)))
+VANISHING = 1e-11  # mean decrease that a step promises; Hessians of rarer curvature are rounding
 
 
 class NonNegativeNewton:
@@ -96,6 +80,7 @@ class NonNegativeNewton:
         if not np.isfinite(start.gradient).all():
             raise ValueError("features must be finite, got NaN or infinity; remove such rows.")
         self._positive = 0.5 * start.total - start.gradient  # as all probabilities are ½
+        unpenalised = not (self._problem.l2 or self._problem.l1)
         point: Evaluation | None = start
         while point is not None:
             self._accept(point)
@@ -103,9 +88,13 @@ class NonNegativeNewton:
                 self.converged = True
                 break
             direction = yield from self._direction(point)
+            if unpenalised and -self._gradient @ direction <= VANISHING * self._problem.n_samples:
+                yield from self._require_optimum(direction)
             point = yield from self._search(direction)
-        if self.converged and not (self._problem.l2 or self._problem.l1):
-            yield from self._require_optimum()
+        if unpenalised and self.converged:
+            yield (point := self._evaluation(self.theta))
+            self._accept(point)
+            yield from self._require_optimum((yield from self._direction(point)))
 
     def _evaluation(self, theta: Vector) -> Evaluation:
         """Return the sum to ask for at a point."""
@@ -155,17 +144,13 @@ class NonNegativeNewton:
             step /= 2
         return None
 
-    def _require_optimum(self) -> Sums:
+    def _require_optimum(self, direction: Vector) -> Sums:
         """Check that the weights are not on their way to infinity.
 
         There the loss decays exponentially, so that a Newton step still moves decision values by
         about 1 when the gradient has vanished. At an optimum, steps vanish with it.
         """
-        point = self._evaluation(self.theta)
-        yield point
-        self._accept(point)
-        change = LargestChange((yield from self._direction(point)))
-        yield change
+        yield (change := LargestChange(direction))
         if change.value > AT_INFINITY:
             raise ValueError(
                 "without a penalty the classes must overlap, got rows that weights >= 0 separate "
@@ -175,25 +160,35 @@ class NonNegativeNewton:
 
 
 class NonNegativeCG(NonNegativeNewton):
-    """Newton's method on the weights that are not held at 0, by conjugate gradients.
+    """Newton's method on the weights that are not held at 0.
 
     Parameters
     ----------
     problem, n_features, tol
         As in `NonNegativeNewton`.
     sample
-        Rows for the preconditioner, complete after the first pass.
+        Rows that stand for all in a first guess, complete after the first pass.
+    most_free
+        Most coordinates whose Hessian is accumulated.
 
     Notes
     -----
-    Which weights end at 0 is guessed with the Hessian of the sample, in memory; on the others the
-    Newton step is improved by conjugate gradients. Every product with the Hessian and every point
-    tried is a pass.
+    Which weights end at 0 is guessed with the Hessian of the sample, in memory. Of the others the
+    Hessian is accumulated, one pass for the Newton step of all rows; if they are too many, the step
+    is improved by conjugate gradients, one pass for every product. Every point tried is a pass.
     """
 
-    def __init__(self, problem: Problem, n_features: int, tol: float, sample: ModelSample) -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        n_features: int,
+        tol: float,
+        sample: ModelSample,
+        most_free: int,
+    ) -> None:
         super().__init__(problem, n_features, tol)
         self._sample, self._first = sample, float(np.finfo(np.float64).tiny)
+        self._most_free = most_free
 
     def _evaluation(self, theta: Vector) -> Evaluation:
         """Return the sum to ask for at a point."""
@@ -208,9 +203,20 @@ class NonNegativeCG(NonNegativeNewton):
             ridge = self._ridge + damping * squares
             model = self._sample.model(curvatures, ridge)
             if (step := pivot(model, self._gradient, floor)) is not None:
+                free = (step > floor) | (self.theta != 0)
+                if np.count_nonzero(free) <= self._most_free:
+                    return (yield from self._on_face(free))
                 return (yield from self._improved(step, floor, model, ridge))
         diagonal_step: Vector = np.maximum(-self._gradient / (squares + self._ridge), floor)
         return diagonal_step
+
+    def _on_face(self, free: NDArray[np.bool_]) -> Direction:
+        """Return the Newton step of all rows on coordinates among which are all that are not 0."""
+        yield (face := FaceHessian(self.theta, self._problem.costs, free))
+        face.hessian[np.diag_indices_from(face.hessian)] += self._ridge[free]
+        step = np.zeros_like(self.theta)
+        step[free] = bounded_step(face.hessian, self._gradient[free], self.theta[free][:-1])
+        return step
 
     def _improved(
         self, step: Vector, floor: Vector, model: SampledHessian, ridge: Vector

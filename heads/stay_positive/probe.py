@@ -107,10 +107,12 @@ class StayPositiveProbe(LinearHead):
     -----
     With at most 4096 features, and no fewer rows than features, ``"exact"`` accumulates the
     Hessian along with the gradient: ``n_samples · n_features²`` operations per pass and head, 6 to
-    12 passes. Otherwise the rows, or a sample of at most 4096 rows and 512 MiB (from the store: an
-    eighth of ``max_memory``), are held in memory and stand for all in the Hessian: 10 to 50 passes
-    if they are all, some hundred conjugate gradients if not, more than `max_iter` with few of
-    them and a small `l2`. Sums are float64; batches change the result by rounding alone.
+    12 passes. Otherwise the rows, or a sample of at most 4096 rows and 256 MiB (from the store: a
+    sixteenth of ``max_memory``), are held in memory to guess which weights end at 0, and the
+    Hessian of the others is accumulated: 10 to 30 passes. If they are more than fit into as much
+    again (3000 for one head), it takes some hundred passes of conjugate gradients instead, more
+    than `max_iter` with few rows held and a small `l2`. Sums are float64; batches change the result
+    by rounding alone.
 
     Without a penalty there is no optimum if weights >= 0 separate the classes, some of the rows at
     least. That is refused: a Newton step then still moves decision values when the gradient has

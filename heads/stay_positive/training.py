@@ -1,15 +1,17 @@
 """`StayPositiveProbe`s on their way to the exact optimum: sums over rows, pass by pass."""
 
 import warnings
+from collections import deque
 from collections.abc import Sequence
+from math import isqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils.class_weight import compute_class_weight
 
-from heads.logistic.row_sums import Matrix, Vector, add_batch
+from heads.class_weights import class_weights
+from heads.logistic.row_sums import Matrix, add_batch
 from heads.logistic.sampled_hessian import ModelSample
 from heads.logistic.training import BLOCK_NUMBERS, READING
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
@@ -22,40 +24,13 @@ if TYPE_CHECKING:
 
 
 DENSE_FEATURES = 4096
-"""Up to here Hessians are accumulated, if there are at least as many rows as features."""
+"""Up to here Hessians are accumulated: of all weights, if there are at least as many rows."""
+
+SOLVING = 2
+"""Matrices of the size of a Hessian that a solver needs besides its own, one solver at a time."""
 
 SAMPLE_ROWS = 4096
 """Most rows held otherwise; their Gram matrix is made anew for every set of free weights."""
-
-
-def class_costs(class_weight: Any, source: BatchSource) -> Vector:
-    """Return the weight of one row of either class.
-
-    Parameters
-    ----------
-    class_weight
-        None, ``"balanced"``, or a weight for each label.
-    source
-        Knows the labels, and how many rows have them.
-
-    Returns
-    -------
-    numpy.ndarray
-        Two numbers > 0.
-
-    Raises
-    ------
-    ValueError
-        If a weight is not positive.
-    """
-    classes = source.classes
-    if class_weight == "balanced":
-        costs = source.n_samples / (2.0 * source.counts())
-    else:
-        costs = compute_class_weight(class_weight, classes=classes, y=classes)
-    if not (costs > 0).all():
-        raise ValueError(f"class weights must be > 0, got {class_weight!r}.")
-    return np.asarray(costs, np.float64)
 
 
 def require_meaning(members: Sequence["StayPositiveProbe"], X: Floats, shared: Shared) -> None:
@@ -96,7 +71,10 @@ class ExactTrainer:
     source
         The rows to learn from; only its sizes, classes and counts are read here.
     sample
-        Rows held for conjugate gradients, filled in the first pass; None accumulates Hessians.
+        Rows held to guess which weights are 0, filled in the first pass; None accumulates the
+        Hessians of all weights.
+    n_abreast
+        Most solvers that are fed at a time, at least 1; the others wait until one has finished.
     """
 
     validates = False
@@ -106,31 +84,42 @@ class ExactTrainer:
         members: Sequence["StayPositiveProbe"],
         source: BatchSource,
         sample: ModelSample | None,
+        n_abreast: int,
     ) -> None:
-        self.members, self._sample = members, sample
+        self.members, self._sample, self._n_abreast = members, sample, n_abreast
         self._classes, self._n_features = source.classes, source.n_features
         self._solvers = [self._make_solver(head, source) for head in members]
         self._sums = [solver.sums() for solver in self._solvers]
-        self._wanted: list[Any] = [next(sums) for sums in self._sums]
+        self._wanted: dict[int, Any] = {}  # by the solver's number
+        self._waiting = deque(range(len(members)))
         self._n_passes = np.zeros(len(members), np.intp)
+        self._admit()
 
     def _make_solver(self, head: "StayPositiveProbe", source: BatchSource) -> NonNegativeNewton:
         """Return the solver of one head."""
-        costs = class_costs(head.class_weight, source)
+        costs = class_weights(head.class_weight, source.classes, source.counts())
         problem = Problem(head.ridge, head.l1, costs, source.n_samples)
         if self._sample is None:
             return NonNegativeNewton(problem, source.n_features, head.tol)
-        return NonNegativeCG(problem, source.n_features, head.tol, self._sample)
+        return NonNegativeCG(
+            problem, source.n_features, head.tol, self._sample, most_free(len(self.members), source)
+        )
+
+    def _admit(self) -> None:
+        """Let as many solvers begin as there is room for."""
+        while self._waiting and len(self._wanted) < self._n_abreast:
+            m = self._waiting.popleft()
+            self._wanted[m] = next(self._sums[m])
 
     def next_pass(self) -> Pass | None:
         """Return the pass wanted next, the same for all exact heads, or None at the end."""
-        return READING if any(wanted is not None for wanted in self._wanted) else None
+        return READING if self._wanted else None
 
     def consume(self, batch: RowBatch, shared: Shared) -> None:
         """Add one batch to the sums of this pass."""
         X, y = batch.X, batch.y
         require_meaning(self.members, X, shared)
-        sums = [wanted for wanted in self._wanted if wanted is not None]
+        sums = list(self._wanted.values())
         n_rows = max(1, BLOCK_NUMBERS // self._n_features)
         for start in range(0, len(y), n_rows):
             rows = slice(start, start + n_rows)
@@ -147,12 +136,14 @@ class ExactTrainer:
 
     def end_pass(self, validation: tuple[Floats, NDArray[np.intp]] | None) -> None:
         """Let the solvers use the sums."""
-        for m, head in enumerate(self.members):
-            if self._wanted[m] is not None:
-                self._n_passes[m] += 1
-                self._wanted[m] = next(self._sums[m], None)
-                if self._n_passes[m] == head.max_iter:
-                    self._wanted[m] = None
+        for m in list(self._wanted):
+            self._n_passes[m] += 1
+            wanted = next(self._sums[m], None)
+            if wanted is None or self._n_passes[m] == self.members[m].max_iter:
+                del self._wanted[m]
+            else:
+                self._wanted[m] = wanted
+        self._admit()
 
     def state(self) -> State | None:
         """Return None: an exact solver that was interrupted begins anew."""
@@ -180,7 +171,7 @@ class ExactTrainer:
 
 
 def exact_trainers(heads: Sequence["StayPositiveProbe"], source: BatchSource) -> list[Trainer]:
-    """Return what trains exact heads, be it with Hessians or with a sample of the rows.
+    """Return what trains exact heads, be it with Hessians of all weights or with a row sample.
 
     Parameters
     ----------
@@ -195,12 +186,30 @@ def exact_trainers(heads: Sequence["StayPositiveProbe"], source: BatchSource) ->
         One for all heads.
     """
     n_features, n_samples = source.n_features, source.n_samples
-    hessians = 8 * (len(heads) + 2) * (n_features + 1) ** 2
-    if n_features <= min(DENSE_FEATURES, n_samples) and hessians <= source.workspace:
-        return [ExactTrainer(heads, source, None)]
-    affordable = max(1, source.workspace // (8 * n_features))
+    n_abreast = source.workspace // (8 * (n_features + 1) ** 2) - SOLVING
+    if n_features <= min(DENSE_FEATURES, n_samples) and n_abreast > 0:
+        return [ExactTrainer(heads, source, None, n_abreast)]
+    affordable = max(1, source.workspace // 2 // (8 * n_features))
     sample = ModelSample(n_samples, min(n_samples, SAMPLE_ROWS, affordable))
-    return [ExactTrainer(heads, source, sample)]
+    return [ExactTrainer(heads, source, sample, len(heads))]
+
+
+def most_free(n_heads: int, source: BatchSource) -> int:
+    """Return of how many coordinates every head may have a Hessian beside a sample of the rows.
+
+    Parameters
+    ----------
+    n_heads
+        Heads that are trained at a time.
+    source
+        Its workspace is shared: half of it is for the sample.
+
+    Returns
+    -------
+    int
+        At most `DENSE_FEATURES`.
+    """
+    return min(DENSE_FEATURES, isqrt(source.workspace // 2 // (8 * (n_heads + SOLVING))))
 
 
 def _design_matrix(X: Floats) -> Matrix:

@@ -14,19 +14,21 @@ import pandas as pd
 from joblib import Parallel, delayed
 from pandas.api.types import is_numeric_dtype, is_object_dtype
 
+import featstore
 from featstore.config import to_mapping
 from featstore.display import table_text
 from featstore.errors import ConfigError
 from heads.evaluation.roles import row_counts
 from heads.evaluation.scoring import score, score_many
-from heads.evaluation.tables import as_markdown, metric_table
+from heads.evaluation.table_text import as_text
+from heads.evaluation.tables import metric_table
 from heads.evaluation.thresholds import ORACLE, best_threshold
 from heads.experiments.choosing import HALF, head_numbers, head_problem
-from heads.experiments.selecting import select_roles
+from heads.experiments.selecting import select_roles, select_rows
 from heads.experiments.training import fit_together
 from heads.sweep.config import Group, Member, SweepConfig, check_sweep, groups_of, members_of
 from heads.sweep.folder import Record, SweepFolder
-from heads.sweep.rows import drawn, layers_read
+from heads.sweep.rows import drawn, layers_read, require_layers
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -83,8 +85,9 @@ class Sweep:
             [
                 table_text(shown.assign(**{name: shown[name].fillna("") for name in texts})),
                 *([f"and {more} more in table.csv"] if more else []),
-                f"the first is chosen, by val_{self.select_by}; on the test rows:",
-                as_markdown(self.test),
+                f"the first of {len(self.table)} is chosen, by val_{self.select_by}; "
+                "on the test rows:",
+                as_text(self.test),
                 f"written to {self.output}",
             ]
         )
@@ -135,9 +138,14 @@ def run_sweep(config: SweepConfig, *, progress: Progress | None = None) -> Sweep
 
 def _rows(config: SweepConfig) -> dict[str, Any]:
     """Return what identifies the rows and features of a sweep, and the way of choosing."""
-    data = select_roles(config.training(config.parts[0]))
+    require_layers(config)
+    for part in config.parts:
+        data = select_roles(config.training(part))
+    data["train"] = select_rows(
+        featstore.open(config.store), config.train, config.features, config.view, config.layer
+    )
     kept = {k: v for k, v in to_mapping(config).items() if k not in TRIED | EXECUTION}
-    counts = {role: row_counts(ds) for role, ds in data.items() if role != "train"}
+    counts = {role: row_counts(ds) for role, ds in data.items()}
     return {"config": kept, "fingerprint": data["val"].attrs["fingerprint"], "rows": counts}
 
 
@@ -246,7 +254,7 @@ def _table(
 
 def _told(config: SweepConfig, member: Member) -> dict[str, Any]:
     """Return what tells a member from the others."""
-    layer = member.layer
+    layer = config.layer if member.layer is None else member.layer
     names = "all" if layer is None else layer if isinstance(layer, str) else " ".join(layer)
     parts = [to_mapping(part) for part in config.parts]
     told = {

@@ -16,7 +16,7 @@ from benchmarks.feature_stores import write_store
 from benchmarks.paired import Timing, interleave, report, speed
 
 import heads
-from heads import fitting
+from heads import store_batches
 from heads.hsic import training as hsic_training
 from heads.loop import passes as passes
 from heads.loop.batch_source import Pass, RowBatch
@@ -70,7 +70,7 @@ def test_grid_of_lambdas(ds: object) -> None:
 
 
 def test_grid_reads_and_computes_every_batch_once(ds: object) -> None:
-    source = fitting.StoreBatches(ds)
+    source = store_batches.StoreBatches(ds)
     reads: list[int] = []
 
     original = source.batches

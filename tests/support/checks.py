@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,18 @@ def check_read_only_memory_map(head: Any, folder: Path) -> None:
         head.fit(mapped, y).decision_function(mapped), expected.decision_function(mapped)
     )
     assert head.predict_proba(mapped).shape == (len(y), 2)
+
+
+def check_scoring_takes_bounded_memory(head: Any, folder: Path) -> None:
+    X, y = two_classes()
+    head.fit(X, y)
+    np.save(folder / "X.npy", np.resize(X.astype(np.float16), (300_000, X.shape[1])))
+    mapped = np.load(folder / "X.npy", mmap_mode="r")
+    tracemalloc.start()
+    scores = head.decision_function(mapped)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * scores.nbytes + 4 * 2**20 < mapped.size * 8  # less than all rows in float64
 
 
 def check_one_class_is_refused(head: Any, folder: Path) -> None:

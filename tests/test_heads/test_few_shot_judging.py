@@ -6,7 +6,7 @@ import xarray as xr
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score, roc_curve
 
 from featstore.errors import ConfigError
-from heads.few_shot.judging import Judged, Rows, by_dataset, nearest_tpr, validated
+from heads.few_shot.judging import NEAREST, Judged, Rows, by_dataset, validated
 
 EXACT = 1e-12  # the same sums in another order
 
@@ -63,10 +63,10 @@ def test_validated__nothing_left_to_choose_on(judged: Judged) -> None:
         validated(judged._replace(learned=fakes), "auroc")
 
 
-def test_nearest_tpr__is_the_nearest_corner_of_the_curve(rng) -> None:
-    labels = rng.permutation(np.arange(200) % 2)
-    scores = labels + rng.normal(size=200)
-    found = nearest_tpr(scores, labels, 0.05)
-    false_alarms, rates, _ = roc_curve(labels, scores)
-    distances = [abs(rate - 0.05) for rate in false_alarms]
-    assert found == rates[distances.index(min(distances))]
+def test_by_dataset__nearest_is_the_nearest_corner_of_the_curve(judged: Judged) -> None:
+    scores, labels, datasets = kept(judged)
+    found = [record[NEAREST] for record in by_dataset(judged, {}, nearest=True)]
+    for code, own in enumerate(found):
+        false_alarms, rates, _ = roc_curve(labels[datasets == code], scores[datasets == code])
+        distances = [abs(rate - 0.05) for rate in false_alarms]
+        assert own == rates[distances.index(min(distances))]

@@ -17,6 +17,7 @@ from featstore.config import load_config
 from featstore.errors import ConfigError, StoreExistsError
 from featstore.simulate import simulate_store
 from heads import LogisticProbe
+from heads.evaluation.roles import identities, splits_of
 from heads.evaluation.thresholds import ORACLE
 from heads.experiments.config import HeadConfig, RowsConfig
 from heads.few_shot import FewShotConfig, planning, run_few_shot, running, writing
@@ -258,6 +259,33 @@ def test_run_few_shot__nothing_is_left_if_writing_fails(config, monkeypatch, tmp
     assert not list(tmp_path.iterdir())
 
 
+def test_run_few_shot__validation_rows_are_not_aligned_with_copies_of_the_query(
+    config: FewShotConfig, monkeypatch
+) -> None:
+    """One of a pair of the query has a copy in the support, aligned with a validation image."""
+    changes = {"test": {"sample_id": "copy"}, "train": {"sample_id": "copy", "pair": 999}}
+    changes["val"] = {"pair": 999}
+
+    def chained(ds: xr.Dataset) -> pd.DataFrame:
+        found = identities(ds)
+        (split,) = splits_of(ds)
+        found.loc[0, list(changes[split])] = list(changes[split].values())
+        return found
+
+    monkeypatch.setattr(planning, "identities", chained)
+    with pytest.raises(ConfigError, match=r"copies of validation rows.*got 2 that"):
+        run_few_shot(replace(config, support=RowsConfig("train", "a")))
+
+
+def test_run_few_shot__says_whose_threshold_is_the_heads_own(config: FewShotConfig) -> None:
+    heads = {**LINEAR, "one": HeadConfig("gaussian_one_class", {"fpr": 0.1})}
+    chosen = run_few_shot(replace(config, heads=heads, shots=[5])).record["chosen"]
+    halves = [sentence for sentence in chosen if sentence.startswith("threshold 0.5")]
+    assert halves[0].endswith("a probability of one half, not chosen on any rows (linear)")
+    assert "the head's own, set on real training rows, of which at most 0.1" in halves[1]
+    assert halves[1].endswith("(one)")
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -269,6 +297,7 @@ def test_run_few_shot__nothing_is_left_if_writing_fails(config, monkeypatch, tmp
         ({"seed": -1}, "'seed' must be 0 or more"),
         ({"n_jobs": 0}, "'n_jobs' must be"),
         ({"max_memory": "much"}, "'max_memory' must be a size"),
+        ({"max_memory": "inf"}, "'max_memory' must be a size"),
         ({"max_memory": "0"}, "'max_memory' must be more than nothing"),
         ({"select_by": "auc"}, "'select_by'.*auc"),
         ({"heads": {}}, "'heads' must name at least one"),

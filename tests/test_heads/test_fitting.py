@@ -12,8 +12,10 @@ from featstore.errors import ConfigError, FingerprintError
 from featstore.simulate import simulate_store
 from featstore.store import Store
 from heads import HSICProbe, LogisticProbe, fit, fit_many
+from heads.evaluation import score
 from heads.loop.batch_source import Pass
 from heads.origins import origin_of
+from heads.store_batches import StoreBatches
 
 ROUNDING = 1e-6  # both solvers stop at a gradient of 1e-8
 
@@ -46,6 +48,14 @@ def test_fit__head_knows_its_origin_and_keeps_it(store: Store, tmp_path: Path) -
     assert head.origin_ == {name: ds.attrs[name] for name in names} | {"target": "label"}
     heads.save(head, tmp_path / "head")
     assert heads.load(tmp_path / "head").origin_ == head.origin_
+
+
+def test_origin__without_layers_scores_all_columns(store: Store, tmp_path: Path) -> None:
+    ds = store.select(split="val")
+    head = fit(LogisticProbe(), ds)
+    heads.save(head, tmp_path / "head", origin={"note": "trained at home"})
+    found, expected = score(heads.load(tmp_path / "head"), ds), score(head, ds)
+    np.testing.assert_array_equal(found["score"], expected["score"])
 
 
 def test_fit__on_arrays_forgets_an_earlier_origin(store: Store) -> None:
@@ -135,6 +145,6 @@ def test_fit__finite_features_whose_sum_overflows_are_no_mistake() -> None:
     ds = xr.Dataset(
         {"x": (("sample", "feature"), X)}, {"label": ("sample", np.array([0, 1, 0, 1]))}
     )
-    source = heads.fitting.StoreBatches(ds)
+    source = StoreBatches(ds)
     (batch,) = source.batches(Pass())
     np.testing.assert_array_equal(batch.X, X)

@@ -21,7 +21,7 @@ from heads.evaluation.runs import read_run
 from heads.experiments.training import HeadConfig, RowsConfig, TrainConfig, run_train
 from heads.fusion.rules import RULES, RuleFusion, StackedFusion, fuse
 from heads.fusion.run import FusionConfig, fit_stack, run_fusion
-from heads.fusion.scored_runs import aligned
+from heads.fusion.scored_runs import aligned, read_scored
 
 PUBLISHED = 1e-12  # both are float64
 EXACT = 1e-13  # relative, against 60 decimal digits
@@ -259,6 +259,25 @@ def test_run_fusion__refuses(
     with pytest.raises(ConfigError, match=message):
         run_fusion(fusion(trained, tmp_path, *names, **changes))
     assert not (tmp_path / "fused").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": np.nan}, r"'score' of every row .* must be a finite number, got 'nan' in row 0"),
+        ({"score": np.inf}, "'score' of every row"),
+        ({"score": "high"}, "'score' of every row .* got 'high' in row 0"),
+        ({"label": 2}, r"'label' of every row .* must be 0 \(real\) or 1 \(fake\)"),
+        ({"pair": np.nan}, "'pair' of every row .* -1 for none"),
+    ],
+)
+def test_read_scored__refuses_files_that_no_rule_can_fuse(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    rows = frame("xyz", [1, 2, 3], **changes)
+    rows.to_parquet(tmp_path / "scores.parquet")
+    with pytest.raises(ConfigError, match=message):
+        read_scored(str(tmp_path / "scores.parquet"))
 
 
 def test_run_fusion__refuses_to_report_validation_rows(trained: Path, tmp_path: Path) -> None:

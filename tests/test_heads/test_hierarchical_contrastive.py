@@ -224,6 +224,16 @@ def test_sampling__is_balanced_as_far_as_generators_are_known(known: bool, expec
     assert trainer.next_pass() == Pass(32, 0, 0, expected)  # type: ignore[arg-type]
 
 
+def test_rate__falls_to_the_end_of_an_epoch_of_pairs() -> None:
+    X, pair = generators(160)[0], np.arange(160) // 4  # one real image to three fakes
+    source = ArrayBatches(X, (np.arange(160) % 4 > 0).astype(int), pairs=pair)
+    head = quick(sampling="pair", max_iter=1, warmup=0.0, final_rate=0.0)
+    (trainer,) = HierarchicalContrastiveHead.trainers([head], source)
+    n_steps = len(list(source.batches(trainer.next_pass())))  # type: ignore[arg-type]
+    rates = [trainer.rate(0, step) for step in range(n_steps + 1)]  # type: ignore[attr-defined]
+    assert rates[-2] > rates[-1] == 0
+
+
 # ------------------------------------------------------------------ scoring and selection
 
 
@@ -264,6 +274,13 @@ def test_scorers__that_differ_alone_share_one_adapter() -> None:
     for head, own in zip(together, settings, strict=True):
         alone = quick(**own).fit(X, y, groups=group)
         assert_array_equal(head.decision_function(X), alone.decision_function(X))
+
+
+def test_members__have_weights_of_their_own() -> None:
+    X, y, group = generators()
+    members = [quick(), quick(scoring="prototype")]
+    train(members, ArrayBatches(X, y, groups=group))
+    assert not np.shares_memory(*(head.adapter_["weight"] for head in members))
 
 
 def test_scorer__takes_its_hyper_parameters() -> None:

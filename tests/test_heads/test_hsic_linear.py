@@ -166,3 +166,8 @@ def test_hsic_linear__unit_variance_leaves_directions_without_variance_out() -> 
     np.testing.assert_allclose(head.predict_proba(X), expected.predict_proba(X[:, 1:]), atol=1e-9)
     with pytest.raises(ValueError, match="linearly independent features, 8, got 9"):
         head.set_params(n_components=9).fit(X, y)
+
+
+def test_hsic_linear__unit_variance_refuses_features_that_are_all_constant() -> None:
+    with pytest.raises(ValueError, match="features must vary"):
+        HSICLinear(constraint="unit_variance").fit(np.ones((10, 3)), np.arange(10) % 2)

@@ -189,6 +189,24 @@ def test_knn_head__heads_trained_together_share_the_bank(rng) -> None:
         np.testing.assert_array_equal(head.decision_function(X), expected)
 
 
+@pytest.mark.parametrize(
+    ("k", "n_classes"), [(10**6, 2), (25, 1000)], ids=["far more neighbours than rows", "classes"]
+)
+def test_knn_head__memory_grows_with_what_the_bank_has(k: int, n_classes: int, rng) -> None:
+    """Room for k neighbours would take 2.4 GB, the scores of all classes at every k 80 MB."""
+    X, y = rng.normal(size=(3000, 4)).astype(np.float32), np.arange(3000) % n_classes
+    KNNHead().fit(X, np.arange(3000) % 2).decision_function(X[:2])  # compiled
+    tracemalloc.start()
+    head = KNNHead(k=k).fit(X, y)
+    found = head.decision_function(X[:200])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25
+    if k > len(X):
+        expected = KNNHead(k=len(X)).fit(X, y).decision_function(X[:200])
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_knn_head__refuses_a_bank_beyond_its_limit_and_says_where_to_go() -> None:
     X, y = np.ones((10, 4)), np.arange(10) % 2
     KNNHead(max_bank=160).fit(X, y)

@@ -260,3 +260,18 @@ def test_logistic_probe__refuses_a_source_of_one_class() -> None:
     X, y = vit_like(50, 4)
     with pytest.raises(ValueError, match="rows of two classes"):
         train([LogisticProbe()], ArrayBatches(X, np.zeros_like(y)))
+
+
+def test_logistic_probe__says_when_rounding_kept_it_from_the_optimum() -> None:
+    # More features than rows, far from zero: the inverse of the Hessian is lost in rounding.
+    X = np.random.default_rng(0).normal(size=(30, 200)) + 1e5
+    with pytest.warns(ConvergenceWarning, match="scale the features"):
+        LogisticProbe(C=1e4).fit(X, np.arange(30) % 2)
+
+
+def test_logistic_probe__balancing_classes_costs_no_pass() -> None:
+    X, y = vit_like(100, 5)
+    y[:30] = 0
+    weights = {label: len(y) / (2 * np.sum(y == label)) for label in (0, 1)}
+    balanced = LogisticProbe(class_weight="balanced").fit(X, y)
+    assert balanced.n_iter_ == LogisticProbe(class_weight=weights).fit(X, y).n_iter_

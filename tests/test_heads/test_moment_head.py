@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.features import Data, vit_like
 
+from heads.closed_form.hsic_linear import HSICLinear
 from heads.closed_form.ridge import RidgeProbe
+from heads.closed_form.streaming_lda import StreamingLDA
 from heads.closed_form.training import collect
 from heads.loop.batch_source import ArrayBatches
 from heads.loop.passes import train
@@ -82,6 +84,28 @@ def test_moment_head__merging_refuses_other_hyper_parameters() -> None:
     first, second = RidgeProbe().partial_fit(X, y), RidgeProbe(alpha=2.0).partial_fit(X, y)
     with pytest.raises(ValueError, match="equal hyper-parameters"):
         first.merge(second)
+
+
+def test_moment_head__merging_refuses_weights_that_each_part_balanced_alone() -> None:
+    X, y = vit_like(50, 4)
+    halves = [RidgeProbe(class_weight="balanced", keep_moments=True).fit(X, y) for _ in range(2)]
+    with pytest.raises(ValueError, match="must not be 'balanced' in heads to be merged"):
+        halves[0].merge(halves[1])
+
+
+@pytest.mark.parametrize("kind", [StreamingLDA, HSICLinear])
+def test_moment_head__from_moments_refuses_weights_that_the_head_would_not_heed(kind: Any) -> None:
+    moments = collect(ArrayBatches(*vit_like(50, 4)), weights=[1.0, 3.0])
+    with pytest.raises(ValueError, match="does not weigh classes"):
+        kind.from_moments(moments)
+
+
+def test_moment_head__gram_matrices_of_one_training_share_the_workspace() -> None:
+    source = ArrayBatches(*vit_like(50, 30))
+    source.workspace = 2 * 8 * 30**2 - 1
+    train([RidgeProbe()], source)
+    with pytest.raises(ValueError, match="Gram matrix must fit"):
+        train([RidgeProbe(), RidgeProbe(class_weight="balanced")], source)
 
 
 def test_moment_head__from_moments_equals_fit() -> None:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import tracemalloc
 from typing import Any
 from unittest import mock
 
@@ -225,6 +226,24 @@ def test_inverse_norms__do_not_overflow() -> None:
     rows = np.array([[3e30, 4e30], [3e-30, 4e-30], [0, 0]], np.float32)
     np.testing.assert_allclose(inverse_norms(rows), [2e-31, 2e29, 0], rtol=FLOAT32)
     np.testing.assert_allclose(unit_rows(rows), [[0.6, 0.8], [0.6, 0.8], [0, 0]], rtol=FLOAT32)
+
+
+def test_unit_rows__of_the_shortest_rows_are_finite() -> None:
+    rows = np.array([[1e-42, 0], [0, 1]], np.float32)
+    assert np.isfinite(unit_rows(rows)).all()
+    found = knn_search(rows, rows, 2)
+    np.testing.assert_array_equal(np.sort(found.index), [[0, 1], [0, 1]])
+
+
+def test_knn_search__memory_is_bounded_for_few_features(rng) -> None:
+    """All products of these rows would take 400 MB."""
+    bank, queries = rng.normal(size=(200_000, 2)).astype(np.float32), np.ones((512, 2), np.float32)
+    knn_search(queries[:1], bank[:9], 3)  # compiled
+    tracemalloc.start()
+    knn_search(queries, bank, 3)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**25
 
 
 def test_homophily__equals_published_numbers_and_their_correction() -> None:

@@ -57,15 +57,16 @@ def solve(
     l1: float = 0.0,
     *,
     rows: int | None = None,
+    most_free: int = 0,
     most_passes: int = 3000,
 ) -> NonNegativeNewton:
-    """Solve with Hessians, or by conjugate gradients with a sample of so many rows."""
+    """Solve with Hessians, or with a sample of so many rows and smaller Hessians or none."""
     A, problem = design(X), problem_of(y, l2, l1)
     solver = NonNegativeNewton(problem, X.shape[1], TOL)
     if rows is not None:
         sample = ModelSample(len(y), rows)
         sample.add(A, y)
-        solver = NonNegativeCG(problem, X.shape[1], TOL, sample)
+        solver = NonNegativeCG(problem, X.shape[1], TOL, sample, most_free)
     for n_passes, wanted in enumerate(solver.sums()):
         assert n_passes < most_passes
         add_batch([wanted], A, y)
@@ -170,17 +171,17 @@ def test_solver__has_no_weights_from_the_published_l1_on(vectors: Any) -> None:
 
 
 @pytest.mark.parametrize(("l2", "l1"), [(1e-2, 0), (1e-4, 0), (1e-6, 1e-4), (0, 1e-3), (0, 0)])
-@pytest.mark.parametrize("rows", [None, 40])
+@pytest.mark.parametrize(("rows", "most_free"), [(None, 0), (40, 0), (40, 100)])
 @pytest.mark.parametrize(
     ("make", "shape"),
     [(relu_like, (400, 40)), (vit_like, (400, 40)), (ill_conditioned, (300, 20))],
 )
 def test_solvers__are_at_least_as_good_as_scipy(
-    make: Any, shape: Any, l2: float, l1: float, rows: int | None
+    make: Any, shape: Any, l2: float, l1: float, rows: int | None, most_free: int
 ) -> None:
     X, y = make(*shape)
     X = X.astype(np.float64)
-    solver = solve(X, y, l2, l1, rows=rows)
+    solver = solve(X, y, l2, l1, rows=rows, most_free=most_free)
     value, _ = objective(solver.theta, X, y, l2, l1)
     expected = lbfgs(X, y, l2, l1)
     assert (solver.theta[:-1] >= 0).all()
@@ -196,6 +197,16 @@ def test_solvers__agree_on_more_features_than_rows(l2: float, rows: int) -> None
     assert_allclose(solve(X, y, l2, rows=rows).theta, dense.theta, rtol=0, atol=1e-4)
     value, _ = objective(dense.theta, X, y, l2, 0)
     assert_allclose(value, lbfgs(X, y, l2, 0), rtol=LBFGS)
+
+
+def test_solvers__take_few_passes_with_few_rows_if_the_hessian_of_free_weights_fits() -> None:
+    rng = np.random.default_rng(1)
+    X = rng.exponential(size=(1000, 150))
+    score = X[:, :100] @ rng.random(100)
+    y = (score + 0.7 * score.std() * rng.normal(size=1000) > score.mean()).astype(int)
+    solver = solve(X, y, 1e-4, rows=30, most_free=150, most_passes=20)
+    assert np.count_nonzero(solver.theta) > 30
+    assert_allclose(solver.theta[:-1], solve(X, y, 1e-4).theta[:-1], rtol=0, atol=SAME_OPTIMUM)
 
 
 @pytest.mark.parametrize(("shape", "rows"), [((1000, 200), None), ((100, 300), 100)])
@@ -250,9 +261,10 @@ def test_certify__needs_the_intercept_to_be_right_too() -> None:
     n_samples=st.integers(4, 14),
     n_features=st.integers(1, 4),
     held=st.booleans(),
+    most_free=st.sampled_from([0, 10]),
 )
 def test_solvers__refuse_exactly_what_weights_separate(
-    seed: int, n_samples: int, n_features: int, held: bool
+    seed: int, n_samples: int, n_features: int, held: bool, most_free: int
 ) -> None:
     rng = np.random.default_rng(seed)
     X = rng.integers(0, 4, size=(n_samples, n_features)).astype(np.float64)
@@ -260,9 +272,20 @@ def test_solvers__refuse_exactly_what_weights_separate(
     rows = n_samples if held else None
     if separable(X, y):
         with pytest.raises(ValueError, match="set l2 > 0"):
-            solve(X, y, rows=rows)
+            solve(X, y, rows=rows, most_free=most_free)
     else:
-        assert solve(X, y, rows=rows).converged
+        assert solve(X, y, rows=rows, most_free=most_free).converged
+
+
+def test_solver__refuses_separated_rows_of_any_scale() -> None:
+    # One indicator separates some fakes; its unit makes the gradient vanish late.
+    rng = np.random.default_rng(1)
+    X = (rng.random((80, 6)) < 0.5).astype(np.float64)
+    y = (X[:, 0] * (rng.random(80) < 0.6)).astype(int)
+    scales = np.array([1e4, 1e-2, 1e3, 1e-4, 1e4, 1e1])
+    for scale in (np.ones(6), scales, scales[::-1], 1e4 * scales):
+        with pytest.raises(ValueError, match="set l2 > 0"):
+            solve(X * scale, y)
 
 
 @pytest.mark.parametrize("penalty", [(1e-6, 0.0), (0.0, 1e-4), (1e-4, 1e-4)])

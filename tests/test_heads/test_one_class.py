@@ -24,6 +24,7 @@ from heads.logistic.probe import LogisticProbe
 from heads.loop.batch_source import ArrayBatches, Pass
 from heads.loop.passes import train
 from heads.one_class import training as anomaly_training
+from heads.one_class.decision_rule import SLACK
 from heads.one_class.gaussian import GaussianOneClass
 from heads.one_class.reconstruction import ReconstructionOneClass
 
@@ -175,6 +176,8 @@ def test_one_class__trains_from_its_configuration(
     reals = run.validation[run.validation["label"] == 0]
     assert (reals["score"] > 0).mean() == run.head.rate_ == 0.05
     assert run.metrics.set_index("dataset").loc["MEAN", "auroc"] > 0.7
+    own = "threshold 0.5: the head's own, set on real validation rows, of which at most 0.05"
+    assert run.record["chosen"][0].startswith(own)
 
 
 def test_one_class__real_rows_alone_must_be_labelled_zero() -> None:
@@ -183,6 +186,22 @@ def test_one_class__real_rows_alone_must_be_labelled_zero() -> None:
         GaussianOneClass().fit(X, np.full(len(X), "real"))
     head = GaussianOneClass().fit(X, np.full(len(X), False))
     np.testing.assert_array_equal(head.classes_, [False, True])
+
+
+@pytest.mark.parametrize("direction", ["high", "low", "two_sided"])
+@pytest.mark.parametrize(
+    "kind", [GaussianOneClass, lambda **chosen: ReconstructionOneClass(n_components=1, **chosen)]
+)
+def test_one_class__the_rate_holds_whatever_rows_are_scored_together(
+    kind: Any, direction: Any
+) -> None:
+    """Scores change by rounding with the rows beside them, and that of the threshold is a score."""
+    for seed in range(20):
+        X = np.random.default_rng(seed).normal(size=(60 + seed, 30))
+        head = kind(direction=direction, fpr=0.05).fit(X, np.zeros(len(X)))
+        alone = np.concatenate([head.decision_function(row) for row in X[:, None]])
+        for decisions in (alone, head.decision_function(X[::-1]), head.decision_function(X)):
+            assert np.count_nonzero(decisions > 0) <= 0.05 * len(X)
 
 
 def test_one_class__needs_two_real_rows() -> None:
@@ -218,7 +237,8 @@ def test_one_class__threshold_from_training_rows_where_asked_for(store: Any) -> 
     fit_many([second, first], rows, val)
     alone = fit(GaussianOneClass(), rows)
     assert first.threshold_ == alone.threshold_ != second.threshold_
-    assert first.threshold_ in first.anomaly_scores(rows["cls"].values.reshape(len(rows.label), -1))
+    scores = first.anomaly_scores(rows["cls"].values.reshape(len(rows.label), -1))
+    assert np.isclose(first.threshold_, scores, rtol=2 * SLACK, atol=0).any()
 
 
 def test_one_class__rows_of_the_store_may_be_real_only_but_for_these_heads_alone(

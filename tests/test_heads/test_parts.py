@@ -85,6 +85,9 @@ def scorer(fields: dict[str, Any]) -> dict[str, Any]:
         (lambda fields: fields["parameters"].update(scoring="knn"), "'scorer_' must be a KNN"),
         (lambda fields: fields["parameters"].update(n_components=10**9), "'scorer_' must have"),
         (lambda fields: fields["parameters"].update(adapter="rine"), "must be among"),
+        (lambda fields: fields["learned"].update(origin_=5), "'origin_' must be a dict"),
+        (lambda fields: fields["learned"].update(origin_={"layers": "a"}), "a list of names"),
+        (lambda fields: fields["learned"].update(origin_={"layers": []}), "its 'layers' a list"),
     ],
 )
 def test_put_together__names_what_is_wrong(

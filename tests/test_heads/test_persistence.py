@@ -111,6 +111,9 @@ def test_save__refuses_what_json_cannot_hold(tmp_path: Path) -> None:
     head = LogisticProbe().fit(*two_classes())
     with pytest.raises(TypeError, match="'origin_' must be made of numbers, texts"):
         save(head, tmp_path / "a", origin={"store": object()})
+    with pytest.raises(ValueError, match="'layers' a list of names, got"):
+        save(head, tmp_path / "a", origin={"layers": "block.0"})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_load__says_what_is_missing(saved: Path) -> None:

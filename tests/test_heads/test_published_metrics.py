@@ -238,3 +238,8 @@ def test_operating_points__missing_class_gives_nan(metric: Any) -> None:
 def test_published_metrics__bad_input_is_named(call: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call(np.array([0.0, 0.5, 1.0]), np.array([1, 0, 1]))
+
+
+def test_ufd_best_threshold__one_row_has_no_half_of_reals() -> None:
+    with pytest.raises(ValueError, match=r"one half real.*got 0 real of 1"):
+        published.ufd_best_threshold(np.array([0.5]), np.array([1]))

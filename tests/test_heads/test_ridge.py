@@ -170,6 +170,35 @@ def test_ridge_probe__generalised_errors_are_those_of_the_hat_matrix() -> None:
     assert head.alpha_ == ALPHAS[int(np.argmin(head.gcv_error_))]
 
 
+def test_ridge_probe__generalised_errors_are_right_where_every_row_can_be_fitted() -> None:
+    X, y = vit_like(30, 60)
+    alphas = [0.0, 1e-6, 1e-3, 1.0, 100.0]
+    centred, t = X - X.mean(0, dtype=np.float64), 2.0 * y - 1
+    values, vectors = np.linalg.eigh(centred @ centred.T)
+    shares, values = (vectors.T @ (t - t.mean()))[1:], values[1:]  # but for the constant vector
+    expected = [
+        np.mean((alpha / (values + alpha) * shares) ** 2)
+        * (len(y) - 1)
+        / len(y)
+        / (np.sum(alpha / (values + alpha)) / len(y)) ** 2
+        for alpha in alphas[1:]
+    ]
+    head = RidgeProbe(alpha=alphas, selection="gcv").fit(X, y)
+    assert head.gcv_error_[0] == np.inf
+    np.testing.assert_allclose(head.gcv_error_[1:], expected, rtol=1e-5)  # of 1e-6; 1e-9 of others
+    assert head.alpha_ == alphas[1 + int(np.argmin(expected))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_ridge_probe__leaving_out_does_not_choose_a_penalty_whose_error_is_rounding(
+    seed: int,
+) -> None:
+    X = np.random.default_rng(seed).normal(size=(30, 60))
+    head = RidgeProbe(alpha=[0.0, 1e-15, 1.0]).fit(X, X[:, 0] > 0)
+    assert head.loo_error_[:2].tolist() == [np.inf, np.inf]
+    assert head.alpha_ == 1
+
+
 def test_ridge_probe__validation_rows_choose_the_penalty() -> None:
     X, y = three_classes(120, 30)
     new, labels = three_classes(400, 30)

@@ -16,6 +16,7 @@ from heads.evaluation import score
 from heads.loop.batch_source import ArrayBatches, RowBatch
 from heads.loop.passes import train
 from heads.loop.views import View, ViewedBatches
+from heads.parts import put_together, take_apart
 from heads.rine.head import RINEHead
 from heads.rine.training import RINETrainer
 from heads.rine.weights import RINEShape
@@ -290,6 +291,11 @@ def test_selection__keeps_the_best_epoch_on_validation_rows() -> None:
     assert_same_weights(head, shorter)
 
 
+def test_fit__that_diverges_says_so() -> None:
+    with pytest.raises(ValueError, match=r"(?s)must be finite.* after epoch 2 .*'learning_rate'"):
+        small(max_iter=2, learning_rate=1e30).fit(*blobs())
+
+
 def test_fit__again_with_fewer_layers_forgets_the_others() -> None:
     X, y = blobs()
     head = small(nproj=4).fit(X, y).set_params(nproj=1).fit(X, y)
@@ -320,6 +326,7 @@ def test_transform__is_the_embedding_that_the_head_reads() -> None:
         ("tie_logits_", np.zeros((2, 8)), r"'tie_logits_' must be an array of shape \(3, 8\)"),
         ("q2_weight_1_", np.full((8, 8), np.nan), "'q2_weight_1_' must hold finite numbers"),
         ("head_bias_2_", None, "'head_bias_2_' must be an array"),
+        ("head_bias_2_", np.full(1, 1e300), "'head_bias_2_' must be float32, got float64"),
     ],
 )
 def test_check_learned__says_what_does_not_fit(attribute: str, value: Any, text: str) -> None:
@@ -327,6 +334,13 @@ def test_check_learned__says_what_does_not_fit(attribute: str, value: Any, text:
     setattr(head, attribute, value)
     with pytest.raises(ValueError, match=text):
         head.check_learned()
+
+
+def test_put_together__of_a_head_of_endless_depth_is_refused() -> None:
+    fields, arrays = take_apart(small().fit(*blobs()))
+    fields["parameters"]["nproj"] = 10**5  # the list of the shapes of 10**12 fills any memory
+    with pytest.raises(ValueError, match="'nproj' parameter"):
+        put_together(fields, arrays)
 
 
 def test_read_only_weights__score_without_a_warning() -> None:

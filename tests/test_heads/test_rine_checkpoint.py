@@ -165,9 +165,19 @@ def with_(name: str, value: Any) -> Change:
     return lambda state: state | {name: value}
 
 
+BLOCK = torch.ones(64, 64)
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "a list": (lambda state: list(state.values()), "must hold a dict of dense floating-point"),
     "numbers": (with_("alpha", 3.0), "must hold a dict of dense floating-point"),
+    "packed numbers": (
+        with_("alpha", torch.zeros(1, 3, 4, dtype=torch.uint8).view(torch.float4_e2m1fn_x2)),
+        "must hold a dict of dense floating-point",
+    ),
+    "one part many times": (
+        lambda state: state | dict.fromkeys((f"proj1.{k}.weight" for k in range(999)), BLOCK),
+        "tensors of their own",
+    ),
     "integers": (with_("alpha", torch.ones(1, 3, 4, dtype=torch.int64)), "floating-point"),
     "sparse": (with_("head.0.bias", torch.ones(4).to_sparse()), "must hold a dict of dense"),
     "huge on paper": (with_("alpha", torch.ones(1, 1, 1).expand(1, 10**6, 10**6)), "dense"),

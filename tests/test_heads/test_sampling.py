@@ -67,6 +67,12 @@ def test_pair__rows_without_a_mate_are_refused(label: Any, pair: Any, n_alone: i
         draw_units("pair", targets(label, pair=pair), np.random.default_rng(0))
 
 
+@pytest.mark.parametrize("pair", [["a", "a"], [0.0, 0.0]])
+def test_pair__that_is_no_number_is_refused(pair: Any) -> None:
+    with pytest.raises(ValueError, match="numbered by integers"):
+        draw_units("pair", targets([0, 1], pair=pair), np.random.default_rng(0))
+
+
 def test_draw__what_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="needs the generator of every row"):
         draw_units("generator", targets([0, 1]), np.random.default_rng(0))

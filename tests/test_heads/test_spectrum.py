@@ -38,3 +38,12 @@ def test_spectrum__without_shift_gives_the_minimum_norm() -> None:
 def test_spectrum__of_zero_gives_zero() -> None:
     (solution,) = Spectrum(np.zeros((3, 3))).solve(np.zeros((3, 1)), np.zeros(1))
     np.testing.assert_array_equal(solution, 0)
+
+
+def test_spectrum__shifts_below_rounding_do_not_blow_rounding_up() -> None:
+    scales = np.logspace(-6, 6, 20)
+    X = np.random.default_rng(0).normal(size=(300, 20)) * scales
+    target = X @ (1 / scales)
+    (solution,) = Spectrum(X.T @ X).solve((X.T @ target)[:, None], np.array([1e-12]))
+    # Least squares fits the target wholly; no solution should be further from it than zero is.
+    assert np.linalg.norm(X @ solution[:, 0] - target) <= np.linalg.norm(target)

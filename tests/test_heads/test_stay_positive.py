@@ -270,6 +270,18 @@ def test_exact__a_grid_equals_single_fits_and_shares_every_pass(n_features: int)
         assert max(head.kkt_residual_, head.duality_gap_) <= head.tol
 
 
+def test_exact__heads_wait_for_room_for_their_hessians() -> None:
+    X, y = relu_like(100, 20)
+    source = ArrayBatches(X, y)
+    source.workspace = 4 * 8 * 21**2
+    heads = [StayPositiveProbe(l2=l2) for l2 in np.logspace(-5, -1, 5)]
+    train(heads, source)
+    for head in heads:
+        alone = StayPositiveProbe(l2=head.l2).fit(X, y)
+        assert head.n_iter_ == alone.n_iter_
+        assert_allclose(head.coef_, alone.coef_, atol=ROUNDING)
+
+
 def test_exact__wide_features_do_not_need_a_hessian(monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = relu_like(200, 20)
     dense = StayPositiveProbe().fit(X, y)

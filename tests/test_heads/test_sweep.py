@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import xarray as xr
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -19,8 +20,8 @@ from featstore.errors import ConfigError, SchemaError, StoreExistsError
 from featstore.simulate import simulate_store
 from heads.experiments import training as training
 from heads.experiments.config import RowsConfig
-from heads.fitting import StoreBatches
 from heads.loop.batch_source import Pass, RowBatch
+from heads.store_batches import StoreBatches
 from heads.sweep import run as sweep
 from heads.sweep.config import SweepConfig, SweptHead, TrainPart, check_sweep, members_of
 from heads.sweep.rows import drawn
@@ -113,7 +114,7 @@ def test_run_sweep__the_best_on_validation_rows_is_chosen_saved_and_tested(
         expected = roc_auc_score(ds["label"].values[own], scores[own])
         found = result.test.set_index("dataset").loc[name, "auroc"]
         assert found == pytest.approx(expected, abs=SAME_SCORES)
-    assert "the first is chosen, by val_auroc" in result.text()
+    assert "the first of 6 is chosen, by val_auroc" in result.text()
 
 
 def test_run_sweep__writes_the_table_for_programs_and_people(config: SweepConfig) -> None:
@@ -255,6 +256,23 @@ def test_drawn__is_equally_large_of_every_kind_and_keeps_pairs(store: Path) -> N
     assert sizes == {0.1: [3] * 4, 0.5: [15] * 4, 1.0: [30] * 4}
 
 
+@pytest.mark.parametrize("fraction", [0.2, 0.37, 0.5])
+def test_drawn__keeps_pairs_among_rows_without_one(rng, fraction: float) -> None:
+    """Real images outnumber the generated ones that are aligned with some of them."""
+    pair = np.concatenate([np.arange(40), np.full(60, -1), np.arange(40), np.arange(40)])
+    dataset, generator = np.repeat([0, 0, 1], [100, 40, 40]), np.repeat([0, 1, 2], [100, 40, 40])
+    order = rng.permutation(len(pair))
+    coded = {"pair": pair, "dataset": dataset, "generator": generator}
+    ds = xr.Dataset({name: ("sample", values[order]) for name, values in coded.items()})
+    for seed in range(5):
+        part = drawn(ds, TrainPart(fraction=fraction, seed=seed))
+        codes, first = part["pair"].values, part["dataset"].values == 0
+        assert (np.unique(codes[first & (codes >= 0)], return_counts=True)[1] == 2).all()
+        n_paired, n_alone = round(40 * fraction), round(60 * fraction)
+        numbers = np.bincount(part["generator"].values, minlength=3)
+        assert numbers.tolist() == [n_paired + n_alone, n_paired, n_paired]
+
+
 def test_drawn__depends_on_the_seed(store: Path) -> None:
     ds = featstore.open(store).select(split="train")
     one, same, other = (drawn(ds, TrainPart(fraction=0.3, seed=seed)) for seed in (1, 1, 2))
@@ -326,6 +344,41 @@ def test_run_sweep__damaged_results_are_named(config: SweepConfig) -> None:
 def test_run_sweep__mistakes_are_named(config: SweepConfig, changes: Any, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         run_sweep(replace(config, **changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"layers": ["block.0", "block.9"]},
+        {"layer": ["block.0", "block.1"], "layers": ["block.2"]},
+        {"parts": [TrainPart(), TrainPart(dataset="nowhere")]},
+    ],
+)
+def test_run_sweep__mistakes_leave_no_folder(config: SweepConfig, changes: Any) -> None:
+    with pytest.raises(ConfigError, match=r"unknown (layer|dataset)"):
+        run_sweep(replace(config, **changes))
+    assert not Path(config.output).exists()
+
+
+def test_run_sweep__more_rows_to_learn_from_are_another_sweep(
+    config: SweepConfig, monkeypatch
+) -> None:
+    run_sweep(config)
+    counts = sweep.row_counts
+    more = lambda ds: [c | {"n_real": c["n_real"] + (c["split"] == "train")} for c in counts(ds)]  # noqa: E731
+    monkeypatch.setattr(sweep, "row_counts", more)
+    with pytest.raises(StoreExistsError, match="which holds one of others"):
+        run_sweep(config)
+
+
+def test_sweep_text__is_a_table_that_names_the_layers_read(config: SweepConfig) -> None:
+    heads = [LOGISTIC, SweptHead("ridge_probe")]
+    found = run_sweep(replace(config, heads=heads, layer=["block.1", "block.2"], layers=[None]))
+    assert set(found.table["layer"]) == {"block.1 block.2"}
+    text = found.text()
+    assert "nan" not in text
+    assert "| ---" not in text
+    assert "the first of 3 is chosen, by val_auroc" in text
 
 
 def test_train_part__fraction_is_a_share() -> None:

@@ -1,5 +1,6 @@
 """Tables of results: which rows, which numbers, which intervals."""
 
+import re
 from math import erf
 
 import numpy as np
@@ -10,7 +11,8 @@ from rich.console import Console
 from heads.evaluation import metrics
 from heads.evaluation.bootstrap import bootstrap_intervals
 from heads.evaluation.resampling import common_groups
-from heads.evaluation.tables import as_markdown, as_rich, cell, metric_table
+from heads.evaluation.table_text import as_markdown, as_rich, as_text, cell
+from heads.evaluation.tables import metric_table
 
 EXACT = 1e-12  # the same sums in another order
 THRESHOLDS = {"0.5": 0.0, "val": 0.3}
@@ -256,3 +258,24 @@ def test_metric_table__refuses_names_of_its_own_rows(scores, column, name) -> No
 def test_cell__near_one_has_three_decimals(value, text) -> None:
     low, high = (0.95, 0.994) if value == 0.99 else (0.95, 0.9991)
     assert cell({"auroc": value, "auroc_low": low, "auroc_high": high}, "auroc") == text
+
+
+@pytest.mark.parametrize("width", [72, 80, 100, 120, 160])
+def test_as_rich__fits_the_terminal_and_shows_everything(rng, width) -> None:
+    generator = "a generator with a name that is as long as some are"
+    scores = make_scores(rng, {"portraits_of_people": {"real": 9, generator: 9, "b": 9}})
+    console = Console(width=1000)
+    with console.capture() as captured:
+        console.print(as_rich(metric_table(scores, THRESHOLDS, n_resamples=20), width=width))
+    text = captured.get()
+    assert max(len(line.rstrip()) for line in text.splitlines()) <= width
+    assert all(word in text for word in ["portraits", *generator.split()])
+    intervals = re.findall(r"\d\.\d+(?:, |–)\d\.\d+", text)
+    assert len(intervals) == 4 * 4
+
+
+def test_as_text__without_a_terminal_a_row_is_a_line(scores) -> None:
+    table = metric_table(scores, THRESHOLDS, n_resamples=20)
+    lines = as_text(table).splitlines()
+    assert len(lines) == len(table) + 2
+    assert lines == [line.rstrip() for line in lines]

@@ -19,7 +19,7 @@ from featstore.errors import ConfigError, FingerprintError, SchemaError, StoreEx
 from featstore.simulate import simulate_store
 from heads.evaluation import runs
 from heads.evaluation.metrics import balanced_accuracy
-from heads.evaluation.runs import read_run
+from heads.evaluation.runs import Run, read_run
 from heads.evaluation.thresholds import best_threshold
 from heads.experiments import training as training
 from heads.experiments.config import make_heads
@@ -33,8 +33,8 @@ from heads.experiments.training import (
     run_train,
 )
 from heads.experiments.transfer import run_transfer
-from heads.fitting import StoreBatches
 from heads.loop.batch_source import Pass, RowBatch
+from heads.store_batches import StoreBatches
 
 SAME_HEAD = 1e-6  # two trainings that end within 1e-8 of one optimum
 SAME_OPTIMUM = 1e-3  # AUROC of two solvers of one convex problem
@@ -496,7 +496,30 @@ def test_run_transfer__existing_output_is_found_before_training(
     config: TrainConfig, monkeypatch
 ) -> None:
     Path(config.output).mkdir()
+    Path(config.output, "notes.txt").touch()
     monkeypatch.setattr("heads.experiments.transfer.run_train", pytest.fail)
+    with pytest.raises(StoreExistsError, match="choose another 'output'"):
+        run_transfer(config)
+
+
+def test_run_transfer__interrupted_it_goes_on(config: TrainConfig, monkeypatch) -> None:
+    def interrupted_at_b(own: TrainConfig) -> Run:
+        if own.train.dataset == "b":
+            raise KeyboardInterrupt
+        return run_train(own)
+
+    config = replace(config, train=RowsConfig("train"), val=None, bootstrap=0)
+    whole = run_transfer(replace(config, output=config.output + "-whole"))
+    with monkeypatch.context() as patch:
+        patch.setattr("heads.experiments.transfer.run_train", interrupted_at_b)
+        with pytest.raises(KeyboardInterrupt):
+            run_transfer(config)
+    other = replace(config, seed=config.seed + 1)
+    with pytest.raises(StoreExistsError, match="continued with the same configuration"):
+        run_transfer(other)
+    finished = Path(config.output, "a", "run.json").read_bytes()
+    pd.testing.assert_frame_equal(run_transfer(config).table, whole.table)
+    assert Path(config.output, "a", "run.json").read_bytes() == finished
     with pytest.raises(StoreExistsError, match="choose another 'output'"):
         run_transfer(config)
 

@@ -9,10 +9,10 @@ import heads
 from featstore.errors import ConfigError
 from featstore.simulate import simulate_store
 from featstore.store import Store
-from heads import HSICProbe, LogisticProbe, fit, fit_many
-from heads.fitting import StoreBatches
+from heads import HSICProbe, LogisticProbe, RINEHead, fit, fit_many
 from heads.loop.batch_source import ArrayBatches, Pass
 from heads.loop.views import View, ViewedBatches
+from heads.store_batches import StoreBatches
 
 ROUNDING = 1e-6  # solvers stop at a gradient of 1e-8
 
@@ -70,8 +70,9 @@ def test_viewed_batches__labels_layers_and_counts_are_those_of_the_view() -> Non
     assert viewed.classes.tolist() == ["a", "b", "c"]
     assert batch.y.tolist() == [1, 0, 2, 1]
     assert viewed.counts().tolist() == [1, 2, 1]
-    with pytest.raises(ValueError, match="layers must be below 1"):
-        ViewedBatches(source, View((1,)))
+    for layers in ((1,), (-1,), ()):
+        with pytest.raises(ValueError, match="layers must be one at least, below 1"):
+            ViewedBatches(source, View(layers))
 
 
 @pytest.mark.parametrize("sampling", ["rows", "class", "generator"])
@@ -122,3 +123,36 @@ def test_checkpoint__damaged_is_refused(store: Store, tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(b"nothing")
     with pytest.raises(ConfigError, match="must be readable"):
         heads.fit(HSICProbe(), store.select(split="train"), checkpoint=tmp_path / "state")
+
+
+def test_checkpoint__of_other_validation_rows_is_refused(store: Store, tmp_path: Path) -> None:
+    ds, val = store.select(split="train"), store.select(split="val")
+    head = RINEHead(proj_dim=4, nproj=1, batch_size=16, max_iter=3, device="cpu")
+
+    def stop(reading: int, rows: int) -> None:
+        if reading == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(head, ds, val, checkpoint=tmp_path / "state", progress=stop)
+    for other in (None, val.isel(sample=slice(1, None))):  # its best epoch was chosen on others
+        with pytest.raises(ConfigError, match="of the same heads and rows"):
+            fit(head, ds, other, checkpoint=tmp_path / "state")
+
+
+def test_checkpoint__with_another_number_in_it_is_refused(store: Store, tmp_path: Path) -> None:
+    ds, path = store.select(split="train"), tmp_path / "state"
+    head = RINEHead(proj_dim=4, nproj=1, batch_size=16, max_iter=3, device="cpu")
+
+    def stop(reading: int, rows: int) -> None:
+        if reading == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(head, ds, checkpoint=path, progress=stop)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(ConfigError, match="checksum"):
+        fit(head, ds, checkpoint=path)
+    path.write_bytes(whole)
+    fit(head, ds, checkpoint=path)
