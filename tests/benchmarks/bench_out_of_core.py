@@ -15,7 +15,9 @@ N_ROWS, N_LAYERS, WIDTH = 65_536, 2, 768
 LIMIT = N_ROWS * N_LAYERS * WIDTH * 2 // 10
 HEADS: dict[str, Callable[[], Any]] = {
     "HSICProbe, 1 epoch": lambda: heads.HSICProbe(max_iter=1, device="cpu"),
-    "RidgeProbe, 1 pass": lambda: heads.RidgeProbe(),
+    "RINEHead, 1 epoch": lambda: heads.RINEHead(
+        n_layers=N_LAYERS, proj_dim=64, nproj=1, device="cpu"
+    ),
 }
 
 
