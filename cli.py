@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
@@ -38,6 +39,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments) or 0)
     except (FeatstoreError, OSError) as err:
         print(f"error: {err}", file=sys.stderr)
+        return 2
+    except (BrokenExecutor, MemoryError) as err:
+        print(
+            f"error: all processes must fit into memory, got {type(err).__name__}; lower "
+            "'max_memory', 'max_members' or 'n_jobs', and run the same command again.",
+            file=sys.stderr,
+        )
         return 2
     except KeyboardInterrupt:
         print(

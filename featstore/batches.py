@@ -78,7 +78,7 @@ def plan(
         yield window if rng is None else window[rng.permutation(len(window))]
 
 
-def iter_batches(
+def iter_batches(  # noqa: PLR0913  keyword-only options
     ds: "xr.Dataset",
     batch_size: int = 256,
     *,

@@ -1,6 +1,7 @@
 import re
 import subprocess
 import sys
+from concurrent.futures import BrokenExecutor
 from importlib import import_module
 from pathlib import Path
 
@@ -118,8 +119,10 @@ def test_extract_config__view_must_be_clean():
     [
         (PermissionError(13, "Permission denied", "/x"), 2, "error: [Errno 13] Permission denied"),
         (KeyboardInterrupt(), 130, "interrupted; everything committed is safe"),
+        (MemoryError(), 2, "error: all processes must fit into memory, got MemoryError; lower"),
+        (BrokenExecutor(), 2, "error: all processes must fit into memory, got BrokenExecutor"),
     ],
-    ids=["system", "interrupt"],
+    ids=["system", "interrupt", "memory", "killed worker"],
 )
 def test_main__errors_of_the_system_and_interrupts(monkeypatch, capsys, error, status, message):
     def fail(path):

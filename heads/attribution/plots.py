@@ -11,6 +11,9 @@ from heads.attribution.metrics import Attributed, oscr_curve
 DARK = 0.6
 """Share above which a cell is dark, and its number white."""
 
+CELL, LETTER = 0.75, 0.085
+"""Width of a cell and of a letter, in inches."""
+
 
 def plot_confusion(table: pd.DataFrame, known: Any, path: Path | str) -> None:
     """Draw the shares of each generator's images that are attributed to each.
@@ -29,14 +32,20 @@ def plot_confusion(table: pd.DataFrame, known: Any, path: Path | str) -> None:
     counts = table.to_numpy(np.float64)
     shares = counts / counts.sum(1, keepdims=True)
     n_rows, n_columns = shares.shape
-    figure = Figure(figsize=(2.8 + 0.62 * n_columns, 1.9 + 0.42 * n_rows), layout="constrained")
+    names = [
+        f"{name}{'' if name in known else ', unknown'} (n={int(n)})"
+        for name, n in zip(table.index, counts.sum(1), strict=True)
+    ]
+    longest = [max(map(len, map(str, labels))) for labels in (names, table.columns)]
+    width = CELL * n_columns + LETTER * longest[0] + 2
+    height = CELL * 0.7 * n_rows + LETTER * 0.7 * longest[1] + 1
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect="auto")
     for row, column in np.ndindex(shares.shape):
         ink = "white" if shares[row, column] > DARK else "black"
         text = f"{shares[row, column]:.2f}" if counts[row, column] else "·"
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
-    names = [f"{name} (n={int(n)})" for name, n in zip(table.index, counts.sum(1), strict=True)]
     axes.set_xticks(range(n_columns), table.columns, rotation=40, ha="right")
     axes.set_yticks(range(n_rows), names)
     n_known = sum(name in known for name in table.index)
@@ -44,7 +53,6 @@ def plot_confusion(table: pd.DataFrame, known: Any, path: Path | str) -> None:
     axes.set(xlabel="attributed to", ylabel="made by")
     if n_known < n_rows:
         axes.axhline(n_known - 0.5, color="black", linewidth=1.5)
-        axes.set(ylabel="made by (unknown below the line)")
     figure.colorbar(image, label="share of the row")
     figure.savefig(path, dpi=150)
 

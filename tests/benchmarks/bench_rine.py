@@ -21,7 +21,7 @@ from heads.loop.batch_source import ArrayBatches, RowBatch
 from heads.rine.head import RINEHead
 from heads.rine.training import RINETrainer
 
-N_ROWS, N_LAYERS, WIDTH, BATCH = 256, 24, 1024, 128
+N_ROWS, N_LAYERS, WIDTH, BATCH = 1024, 24, 1024, 128
 XI, NPROJ, PROJ_DIM = (0.1, 0.2, 0.4, 0.8), (1, 2, 4), (128, 256, 512, 1024)
 SAMPLED = slice(len(NPROJ) * len(PROJ_DIM))  # one xi, which costs no time
 
