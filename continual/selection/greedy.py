@@ -10,32 +10,15 @@ Floats = NDArray[np.floating[Any]]
 Rows = NDArray[np.int64]
 
 
-@numba.njit(parallel=True, cache=True)
-def _approach(products: Any, squares: Any, row: Any, distance: Any, largest: Any) -> None:
-    """Lower ``distance`` to that from a row where it is nearer; note the largest of each part."""
-    n_parts = largest.shape[0]
-    size = -(-distance.shape[0] // n_parts)
-    for part in numba.prange(n_parts):
-        most = np.float32(0.0)
-        for i in range(part * size, min((part + 1) * size, distance.shape[0])):
-            nearest = min(distance[i], squares[i] + squares[row] - 2 * products[i])
-            distance[i] = max(nearest, np.float32(0.0))
-            most = max(most, distance[i])
-        largest[part] = most
-
-
-@numba.njit(parallel=True, cache=True)
-def _best(distance: Any, bonus: Any, scale: Any, best: Any) -> None:
-    """Note per part the first row with the largest ``scale * distance + bonus``."""
-    n_parts = best.shape[0]
-    size = -(-distance.shape[0] // n_parts)
-    for part in numba.prange(n_parts):
-        start, most = part * size, -np.inf
-        best[part] = start
-        for i in range(start, min((part + 1) * size, distance.shape[0])):
-            value = scale * distance[i] + bonus[i]
-            if value > most:
-                best[part], most = i, value
+@numba.njit(nogil=True, cache=True)
+def _approach(products: Any, squares: Any, row: Any, distance: Any) -> Any:
+    """Lower ``distance`` to that from a row where it is nearer, and return the largest."""
+    most = np.float32(0.0)
+    for i in range(distance.shape[0]):
+        nearest = min(distance[i], squares[i] + squares[row] - 2 * products[i])
+        distance[i] = max(nearest, np.float32(0.0))
+        most = max(most, distance[i])
+    return most
 
 
 def greedy(Z: Floats, n_keep: int, weight: float, bonus: Floats, start: Floats) -> Rows:
@@ -65,28 +48,26 @@ def greedy(Z: Floats, n_keep: int, weight: float, bonus: Floats, start: Floats) 
     Notes
     -----
     Time n_keep · n_samples · n_components, little more than one product of the rows with a vector
-    per step. Memory: a float32 copy of `Z` and 20 bytes per row. Rows are centred, so that
+    per step. Memory: a float32 copy of `Z` and 28 bytes per row. Rows are centred, so that
     distances, as differences of products, are right to about 1e-6 of the largest.
     """
     centred = np.asarray(Z, np.float64) - np.mean(Z, axis=0, dtype=np.float64)
     rows = np.ascontiguousarray(centred, np.float32)
     distance, squares = np.full(len(rows), np.inf, np.float32), np.empty(len(rows), np.float32)
     np.einsum("ij,ij->i", rows, rows, out=squares)
-    products = np.empty_like(squares)
+    products, value = np.empty_like(squares), np.empty(len(rows))
     gain = np.array(bonus, np.float64)
-    n_parts = max(1, min(numba.get_num_threads(), len(rows)))
-    largest, best = np.empty(n_parts, np.float32), np.empty(n_parts, np.int64)
     chosen = np.empty(n_keep, np.int64)
     chosen[0] = np.argmax(np.asarray(start, np.float64) + gain)
     for step in range(1, n_keep):
-        gain[chosen[step - 1]] = -np.inf
-        np.matmul(rows, rows[chosen[step - 1]], out=products)
-        _approach(products, squares, chosen[step - 1], distance, largest)
-        furthest = float(largest.max())
+        last = chosen[step - 1]
+        gain[last] = -np.inf
+        np.matmul(rows, rows[last], out=products)
+        furthest = float(_approach(products, squares, last, distance))
         scale = weight / furthest if furthest > 0 else 0.0
-        _best(distance, gain, scale, best)
-        values = scale * distance[best].astype(np.float64) + gain[best]
-        chosen[step] = best[np.argmax(values)]
+        np.multiply(distance, scale, out=value)
+        value += gain
+        chosen[step] = np.argmax(value)
     return chosen
 
 

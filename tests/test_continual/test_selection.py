@@ -2,7 +2,6 @@
 
 from itertools import combinations
 
-import numba
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 from scipy.stats import binom
+from threadpoolctl import threadpool_limits
 
 from continual.selection import SELECTIONS, Reservoir, n_kept, select
 from continual.selection.greedy import greedy, min_max
@@ -121,8 +121,8 @@ def test_greedy__does_not_depend_on_the_number_of_threads(seed: int) -> None:
     Z = rng.integers(0, 3, size=(40, 2)).astype(float)  # many ties
     found = []
     for n_threads in (1, 2):
-        numba.set_num_threads(n_threads)
-        found.append(greedy(Z, 12, 1.0, np.zeros(40), np.zeros(40)).tolist())
+        with threadpool_limits(n_threads):
+            found.append(greedy(Z, 12, 1.0, np.zeros(40), np.zeros(40)).tolist())
     assert found[0] == found[1]
     assert len(set(found[0])) == 12
 
