@@ -10,12 +10,12 @@ Floats = NDArray[np.floating[Any]]
 Rows = NDArray[np.int64]
 
 
-@numba.njit(nogil=True, cache=True)
+@numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
 def _approach(products: Any, squares: Any, row: Any, distance: Any) -> Any:
     """Lower ``distance`` to that from a row where it is nearer, and return the largest."""
     most = np.float32(0.0)
     for i in range(distance.shape[0]):
-        nearest = min(distance[i], squares[i] + squares[row] - 2 * products[i])
+        nearest = min(distance[i], squares[i] + squares[row] - np.float32(2) * products[i])
         distance[i] = max(nearest, np.float32(0.0))
         most = max(most, distance[i])
     return most
