@@ -97,7 +97,7 @@ class StreamLearner:
 
     def _next_head(self) -> Any:
         """Return the head to train: a new one, or the present one if it can go on."""
-        first, changed = not len(self._learned) > 1, self._config.later_params
+        first, changed = self._head is None, self._config.later_params
         if not first and "warm_start" in self._head.get_params() and self._run.learner != "joint":
             return self._head.set_params(warm_start=True, **changed)
         name, params = self._config.head.name, dict(self._config.head.params)

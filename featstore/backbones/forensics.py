@@ -154,7 +154,6 @@ def _numbered(pairs: list[tuple[int, int]]) -> NDArray[np.intp]:
 
 
 _CLASSES = _symmetry_classes()
-N_CLASSES = int(_CLASSES.max()) + 1
 
 
 def cooccurrence(levels: NDArray[np.uint8], neighbour: tuple[int, int]) -> Values:

@@ -36,7 +36,6 @@ from heads.evaluation.events import write_events
 from heads.evaluation.plots import plot_roc, plot_scores
 from heads.evaluation.report import report
 from heads.evaluation.table_text import as_text
-from heads.evaluation.whole_folder import require_free as require_free
 from heads.evaluation.whole_folder import whole_folder
 
 PACKAGES = ("numpy", "scipy", "scikit-learn", "torch", "xarray", "dask", "zarr", "pandas")

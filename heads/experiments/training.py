@@ -26,11 +26,11 @@ from heads.evaluation.runs import (
     Run,
     environment,
     read_run,
-    require_free,
     write_run,
 )
 from heads.evaluation.scoring import score_many
 from heads.evaluation.tables import metric_table
+from heads.evaluation.whole_folder import require_free
 from heads.experiments.choosing import HALF, Choice, choose
 from heads.experiments.config import (
     EvalConfig,

@@ -6,7 +6,7 @@ subclass says. This module imports torch.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,23 +16,10 @@ from torch import Tensor, nn
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
 from heads.loop.devices import torch_device
 from heads.loop.passes import State
-from heads.loop.sampling import Sampling
 from heads.loop.validation import average_precisions
 
 Terms = Mapping[str, Tensor]
 """The parts of a loss by name; ``"loss"`` is what is minimised."""
-
-
-class GradientHead(Protocol):
-    """The hyper-parameters that every head trained here has."""
-
-    learning_rate: float
-    batch_size: int
-    max_iter: int
-    selection: str
-    sampling: Sampling
-    random_state: int
-    device: str
 
 
 class GradientTrainer:
@@ -41,7 +28,9 @@ class GradientTrainer:
     Parameters
     ----------
     head
-        What is trained.
+        What is trained. It has the hyper-parameters ``learning_rate``, ``batch_size``, ``max_iter``
+        (epochs), ``selection`` (``"validation"`` or ``"last"``), ``sampling``, ``random_state`` and
+        ``device``.
     source
         The rows to learn from; only what is known without reading them is used here.
 

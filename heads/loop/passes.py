@@ -189,5 +189,7 @@ def _close(
             for trainer, view in wanting:
                 scores[id(trainer)].append(trainer.scores(parts[view].X))
     for trainer, view in seats:
-        own = scores.get(id(trainer))
-        trainer.end_pass((own and (np.concatenate(own), np.concatenate(labels[view]))) or None)
+        if own := scores.get(id(trainer)):
+            trainer.end_pass((np.concatenate(own), np.concatenate(labels[view])))
+        else:
+            trainer.end_pass(None)
