@@ -196,6 +196,8 @@ class Described(NamedTuple):
     config: str
     function: str
     unit: str
+    options: tuple[tuple[str, str], ...] = ()
+    """Keys that may be given on the command line too, and what they are."""
 
 
 DESCRIBED = {
@@ -230,6 +232,7 @@ DESCRIBED = {
     "continual": Described(
         "learn domain after domain, in many orders",
         "continual.protocol", "ContinualConfig", "run_continual", "runs",
+        (("scheduler", "address of a Dask cluster to run on"),),
     ),
 }  # fmt: skip
 """Commands with ``--config``: what they are for, where their configuration and function are."""
@@ -243,6 +246,8 @@ def add_described(name: str) -> Callable[[Any], None]:
         parser.add_argument("--config", required=True, help="YAML; see configs/")
         parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override")
         parser.add_argument("--overwrite", action="store_true", help="move an older run aside")
+        for option, text in DESCRIBED[name].options:
+            parser.add_argument(f"--{option}", help=text)
         parser.set_defaults(run=lambda arguments: run_described(arguments, DESCRIBED[name]))
 
     return add
@@ -254,8 +259,9 @@ def run_described(arguments: argparse.Namespace, command: Described) -> None:
 
     module = import_module(command.module)
     config = load_config(arguments.config, getattr(module, command.config), arguments.set)
-    if arguments.overwrite:
-        config = replace(config, overwrite=True)
+    given = {name: getattr(arguments, name) for name, _ in command.options}
+    given["overwrite"] = arguments.overwrite
+    config = replace(config, **{name: value for name, value in given.items() if value})
     with progress_bar(command.unit) as progress:
         result = getattr(module, command.function)(config, progress=progress)
     print(result.text())

@@ -1,30 +1,19 @@
-"""What a continual-learning study is asked to do, as data, and the runs that come of it."""
+"""What a continual-learning study is asked to do, as data."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any, Literal
 
-from continual.selection import SELECTIONS
-from continual.streams import orders
-from featstore.errors import ConfigError, unknown_name
 from heads.evaluation.metrics import accuracy, auroc, average_precision, balanced_accuracy
-from heads.experiments.config import HeadConfig, Names, make_heads
+from heads.experiments.config import HeadConfig, Names
 
-METRICS = {
+METRICS: Mapping[str, Callable[..., float]] = {
     "accuracy": accuracy,
     "balanced_accuracy": balanced_accuracy,
     "average_precision": average_precision,
     "auroc": auroc,
 }
 """What is measured on the test rows of every domain after every step; accuracies at one half."""
-
-LEARNERS = ("replay", "nearest_mean", "fine_tune", "joint", "merge")
-"""``replay`` trains on the present domain and the memory together; ``nearest_mean`` does too, and
-decides by the nearer class mean of present and kept representations (iCaRL's rule); ``fine_tune``
-trains on the present domain alone; ``joint`` anew on all domains so far, the upper reference;
-``merge`` adds the moments of a closed-form head, which equals ``joint`` without its cost."""
-
-WITH_MEMORY = ("replay", "nearest_mean")
 
 
 @dataclass(frozen=True)
@@ -36,22 +25,28 @@ class ContinualConfig:
     store
         The store.
     tails
-        Domains whose order varies.
+        Domains whose order varies; one named twice comes twice, each time with other rows.
     head
         What learns; a head with ``warm_start`` goes on from its weights at every step.
     output
         Folder of the study; runs that are finished there are not run again.
     base
         Domains of which each comes first once, for a study of its own; none if left out.
+    base_head
+        Folder of a ``featstore train`` that has learned the one domain in `base`; the streams
+        begin with its head instead of training one.
     domain
         What a domain is: a ``dataset`` of the store, or a ``generator`` with the real images of
         its datasets.
+    target
+        What is learned: ``label``, real or fake; or ``generator``, which one made an image, so
+        that every domain brings a new class.
     train, test
         Splits to learn from and to report.
     features, view, layer
         Features; as for `heads.experiments.config.TrainConfig`.
     learners
-        Keys of `LEARNERS`.
+        Keys of `continual.learners.LEARNERS`.
     selections
         Selections of rows to keep, for learners with a memory; see `continual.selection`.
     keep
@@ -62,16 +57,32 @@ class ContinualConfig:
         Options of selections by name, such as ``{hgr: {lambda_kc: 2}}``.
     memory_batch_size
         Replayed rows per step.
+    learner_params
+        Options of learners by name, such as ``{lwf: {weight: 2}}``.
     later_params
         Hyper-parameters of the head that change after the first step.
+    order
+        ``all`` orders of the tails, or those drawn; the one ``given``; or by ``time``.
     n_orders
         How many orders to draw; all of them if left out.
+    time
+        The metadata column that says when an image was made, for ``order: time``.
+    blur
+        Fraction in [0, 1) of the rows of a domain that come with a neighbouring one.
+    ratio
+        Fakes per real image to learn from, such as 5 for 1:5; as they are if left out.
     seeds
-        Seeds of head and selection; every order is run with each.
+        Seeds of head, selection and stream; every order is run with each.
+    vary
+        Variants of the study in one table: each entry maps dotted keys of this configuration to
+        lists of values, of which all combinations are run, such as
+        ``{head.params.lambda_x: [300, 900]}``.
     metric
         The number shown first, a key of `METRICS`.
     n_jobs
         Processes; -1 for one per core.
+    scheduler
+        Address of a Dask cluster that runs the streams instead.
     max_memory
         Limit of the reader of each process.
     overwrite
@@ -83,7 +94,9 @@ class ContinualConfig:
     head: HeadConfig
     output: str
     base: list[str] = field(default_factory=list)
+    base_head: str | None = None
     domain: Literal["dataset", "generator"] = "dataset"
+    target: Literal["label", "generator"] = "label"
     train: str = "train"
     test: str = "test"
     features: str | None = None
@@ -95,11 +108,18 @@ class ContinualConfig:
     capacity: int | None = None
     selection_params: dict[str, dict[str, Any]] = field(default_factory=dict)
     memory_batch_size: int = 32
+    learner_params: dict[str, dict[str, Any]] = field(default_factory=dict)
     later_params: dict[str, Any] = field(default_factory=dict)
+    order: Literal["all", "given", "time"] = "all"
     n_orders: int | None = None
+    time: str | None = None
+    blur: float = 0.0
+    ratio: float | None = None
     seeds: list[int] = field(default_factory=lambda: [0])
+    vary: list[dict[str, list[Any]]] = field(default_factory=list)
     metric: str = "accuracy"
     n_jobs: int = 1
+    scheduler: str | None = None
     max_memory: str = "1GB"
     overwrite: bool = False
 
@@ -113,11 +133,13 @@ class StreamRun:
     order
         Domains in the order in which they are learned.
     seed
-        Seed of head and selection.
+        Seed of head, selection and stream.
     learner
-        A key of `LEARNERS`.
+        A key of `continual.learners.LEARNERS`.
     selection, keep
         How rows are kept; None for learners without a memory.
+    variant
+        Name of the variant of the study; empty for the study as it is.
     """
 
     order: tuple[str, ...]
@@ -125,59 +147,4 @@ class StreamRun:
     learner: str
     selection: str | None = None
     keep: float | None = None
-
-
-def runs_of(config: ContinualConfig) -> list[StreamRun]:
-    """Return all runs of a study.
-
-    Parameters
-    ----------
-    config
-        The study.
-
-    Returns
-    -------
-    list of StreamRun
-        Every order with every seed, learner, and, for those with a memory, selection and budget.
-
-    Raises
-    ------
-    ConfigError
-        If a name is not known (close matches are named) or a setting is not legal.
-    """
-    _check(config)
-    bases: list[str | None] = [*config.base] or [None]
-    found = [order for base in bases for order in orders(config.tails, config.n_orders, base=base)]
-    runs = []
-    for order, seed, learner in product(found, config.seeds, config.learners):
-        if learner not in WITH_MEMORY:
-            runs.append(StreamRun(order, seed, learner))
-            continue
-        for selection, keep in product(config.selections, config.keep):
-            runs.append(StreamRun(order, seed, learner, selection, keep))
-    return runs
-
-
-def _check(config: ContinualConfig) -> None:
-    """Find mistakes before any work is done."""
-    for kind, names, known in (
-        ("learner", config.learners, LEARNERS),
-        ("selection", config.selections, [*SELECTIONS, "reservoir"]),
-        ("metric", [config.metric], METRICS),
-    ):
-        for name in names:
-            if name not in known:
-                raise ConfigError(unknown_name(kind, name, known))
-    if overlap := set(config.base) & set(config.tails):
-        raise ConfigError(f"'base' and 'tails' must differ, got {sorted(overlap)} in both.")
-    if not config.seeds or config.memory_batch_size < 1 or min(config.keep, default=1) <= 0:
-        raise ConfigError(
-            "'seeds', 'memory_batch_size' and 'keep' must name a seed, at least one row and "
-            f"numbers > 0, got {config.seeds}, {config.memory_batch_size} and {config.keep}."
-        )
-    (head,) = make_heads(config.head, [config.later_params], 0)
-    if "merge" in config.learners and not hasattr(head, "merge"):
-        raise ConfigError(
-            f"learner 'merge' needs a closed-form head such as 'ridge_probe', got "
-            f"{config.head.name!r}."
-        )
+    variant: str = ""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 TILE, GAP, BAR = 112, 4, 18
 """Side of a thumbnail, space around it, and height of the caption of a row, in pixels."""
+KINDS = ("real", "fake")
 
 
 def memory_text(memory: "ReplayMemory") -> str:
@@ -40,7 +41,10 @@ def memory_text(memory: "ReplayMemory") -> str:
         n_real, n_fake = (int((rows["label"] == label).sum()) for label in (0, 1))
         generators = ", ".join(sorted(set(rows["generator"])))
         how = memory.choices.get(str(domain), {})
-        chosen = ", ".join(f"{name}={value}" for name, value in how.items() if value is not None)
+        plain = {name: value for name, value in how.items() if not isinstance(value, dict)}
+        widths = rows.groupby("label")["sigma"].first().dropna()
+        plain |= {f"sigma_{KINDS[y]}": f"{widths[y]:.4g}" for y in widths.index.astype(int)}
+        chosen = ", ".join(f"{name}={value}" for name, value in plain.items() if value is not None)
         lines.append(f"| {domain} | {n_real} | {n_fake} | {generators} | {chosen} |")
     return "\n".join(lines)
 
@@ -78,9 +82,8 @@ def contact_sheet(memory: "ReplayMemory", store: "Store", path: Path, per_row: i
     size = (per_row * step + GAP, len(groups) * (step + BAR) + GAP)
     sheet, n_missing = Image.new("RGB", size, "white"), 0
     draw = ImageDraw.Draw(sheet)
-    for number, ((domain, label), rows) in enumerate(groups):
-        top = GAP + number * (step + BAR)
-        kind = "fake" if label else "real"
+    for number, ((domain, _), rows) in enumerate(groups):
+        top, kind = GAP + number * (step + BAR), KINDS[int(rows["label"].iloc[0])]
         draw.text((GAP, top), f"{domain}: {len(rows)} {kind}", fill="black", font_size=13)
         shown = rows.sort_values("rank").head(per_row)
         for place, (_, row) in enumerate(shown.iterrows()):

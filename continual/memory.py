@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from continual.selection import Choice
 from featstore.durable import sync_folder, write_bytes, write_json
 from featstore.errors import ConfigError, SchemaError
 
@@ -17,14 +18,17 @@ if TYPE_CHECKING:
 
     from featstore.store import Store
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ROWS, RECORD = "rows.parquet", "memory.json"
 COLUMNS = {
     "domain": "str", "rank": "int64", "label": "int8", "generator": "str", "dataset": "str",
     "split": "str", "row": "int64", "sample_id": "str", "path": "str",
+    "score": "float64", "sigma": "float64", "logit": "float64",
 }  # fmt: skip
 """Columns of the table: ``rank`` is the place of a row in the order of choice of its class and
-domain, ``row`` its number in the sample table of its dataset and split."""
+domain, ``row`` its number in the sample table of its dataset and split, ``score`` what it was
+chosen by and ``sigma`` the bandwidth of its class (nan where there is none), ``logit`` the decision
+value of the head at that time."""
 
 
 class ReplayMemory:
@@ -35,7 +39,8 @@ class ReplayMemory:
     rows : DataFrame
         One line per row kept, with the columns `COLUMNS`.
     choices : dict
-        For each domain how its rows were chosen: selection, its options, bandwidth, encoder.
+        For each domain how its rows were chosen: selection and its options (``lambda_kc``), what
+        it says of each class, digest of the head whose representations decided.
     features : dict or None
         Store, feature set, view and fingerprint of the features the rows were chosen by.
     """
@@ -49,7 +54,12 @@ class ReplayMemory:
         return len(self.rows)
 
     def remember(
-        self, ds: "xr.Dataset", chosen: NDArray[np.int64], domain: str, how: Mapping[str, Any]
+        self,
+        ds: "xr.Dataset",
+        choice: Choice,
+        domain: str,
+        how: Mapping[str, Any],
+        logits: ArrayLike = np.nan,
     ) -> None:
         """Add rows of a domain; rows of the same domain that were kept before are replaced.
 
@@ -57,22 +67,25 @@ class ReplayMemory:
         ----------
         ds
             The selection of the store that was chosen from.
-        chosen
-            Positions along ``sample``, in the order of choice within each class.
+        choice
+            Positions along ``sample``, in the order of choice within each class, scores and
+            bandwidths.
         domain
             Name of the domain.
         how
             What is known of the choice, of JSON types.
+        logits
+            Decision values of the head for the rows chosen (n_kept,).
 
         Raises
         ------
         ConfigError
             If a row is chosen twice, or the features are of another origin.
         """
-        if len(np.unique(chosen)) != len(chosen):
+        if len(np.unique(choice.rows)) != len(choice.rows):
             raise ConfigError("rows must be kept once, got some twice; choose different rows.")
         self._require_origin(ds)
-        kept = ds.isel(sample=chosen)
+        kept = ds.isel(sample=choice.rows)
         label = kept["label"].values.astype(np.int8)
         rows = pd.DataFrame(
             {
@@ -83,6 +96,9 @@ class ReplayMemory:
                 "row": kept["row"].values,
                 "sample_id": kept["sample_id"].values.astype(str),
                 "path": kept["path"].values.astype(str),
+                "score": choice.score,
+                "sigma": choice.sigma,
+                "logit": logits,
             }
         ).astype(COLUMNS)
         others = self.rows[self.rows["domain"] != domain]
@@ -135,7 +151,7 @@ class ReplayMemory:
         Returns
         -------
         xarray.Dataset
-            As of `Store.select`, without an order.
+            As of `Store.select`, in the order of the store, with the coordinate ``logit``.
 
         Raises
         ------
@@ -169,7 +185,7 @@ class ReplayMemory:
                 f"the store must hold the images kept, got {str(store.path)!r} with others at "
                 "their rows; is it the store the memory was made from?"
             )
-        return kept
+        return kept.assign_coords(logit=("sample", found["logit"].to_numpy()))
 
     def save(self, folder: Path | str) -> None:
         """Write the memory into a folder, replacing what is there.

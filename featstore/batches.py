@@ -147,7 +147,7 @@ def iter_batches(  # noqa: PLR0913  keyword-only options
     budget = int(READER_SHARE * parse_bytes(max_memory))
     batch_size, window = _sizes(source, batch_size, budget, shuffle)
     generator = np.random.default_rng(rng) if shuffle else None
-    labels = np.asarray(ds["label"].values, np.int8)
+    labels = np.asarray(ds.variables["label"].values, np.int8)
     shape = _row_shape(ds)
     buffer = np.empty((min(window, units.size), source.width), source.dtype)
     for chosen in plan(source.blocks[units[:, 0]], window // units.shape[1], generator):
@@ -207,5 +207,6 @@ def _sizes(source: RowSource, batch_size: int, max_memory: int, shuffle: bool) -
 
 def _row_shape(ds: "xr.Dataset") -> tuple[int, ...]:
     """Return the shape of one row of a batch."""
-    (variable, *more) = ds.data_vars.values()
-    return (-1,) if more else tuple(variable.transpose(SAMPLE, ...).shape[1:])
+    (name, *more) = ds.data_vars
+    sizes = ds.variables[name].sizes
+    return (-1,) if more else tuple(sizes[axis] for axis in sizes if axis != SAMPLE)

@@ -29,6 +29,8 @@ def simulate_store(  # noqa: PLR0913  sizes of every axis
     n_layers: int = 3,
     n_features: int = 16,
     shift: float = 2.0,
+    own: float = 0.5,
+    offset: float = 0.0,
     seed: int = 0,
 ) -> Store:
     """Create a store of simulated features.
@@ -45,6 +47,11 @@ def simulate_store(  # noqa: PLR0913  sizes of every axis
         Size of one row; layers are named ``block.0 …``; later layers separate better.
     shift
         Distance of the class means in the last layer, in standard deviations.
+    own
+        Length of the part of the shift that is a dataset's own; the common part has length 1.
+    offset
+        Distance of the rows of a dataset, real and generated, from the origin, in a direction of
+        its own.
     seed
         Seed of everything drawn.
 
@@ -67,7 +74,8 @@ def simulate_store(  # noqa: PLR0913  sizes of every axis
     rng = np.random.default_rng(seed)
     common = _unit(rng, n_features)
     for dataset in datasets:
-        direction = common + 0.5 * _unit(rng, n_features)
+        direction = common + own * _unit(rng, n_features)
+        place = offset * _unit(rng, n_features) if offset else 0.0
         for split in splits:
             records = [_record(dataset, split, i) for i in range(n_samples)]
             table = add_records(store.path, records, Path("/simulated"))
@@ -78,7 +86,7 @@ def simulate_store(  # noqa: PLR0913  sizes of every axis
                 rows = group.rows_of(number)
                 labels = table.rows("label", slice(rows.start, rows.stop))
                 gain = shift * np.linspace(0.2, 1, n_layers)[:, None] * direction
-                values = rng.normal(size=(len(rows), n_layers, n_features))
+                values = rng.normal(size=(len(rows), n_layers, n_features)) + place
                 values += (labels[:, None, None] - 0.5) * gain
                 group.write(_block(number, values.astype(np.float16), table, rows), {"seed": seed})
     return store

@@ -14,6 +14,7 @@ from support.images import write_tree
 import cli
 import featstore
 from continual.memory import ReplayMemory
+from continual.selection.choice import choice_of
 from featstore.config import from_mapping, read_yaml
 from featstore.errors import ConfigError
 from featstore.extract_config import ExtractConfig
@@ -222,7 +223,7 @@ def test_readme__names_only_commands_that_exist():
 def test_memory__shows_rows_and_draws_them(tmp_path, capsys):
     store = simulate_store(tmp_path / "s.zarr", n_samples=10, n_layers=1)
     memory = ReplayMemory()
-    memory.remember(store.select(dataset="a", split="train"), np.array([0, 3]), "a", {})
+    memory.remember(store.select(dataset="a", split="train"), choice_of(np.array([0, 3])), "a", {})
     memory.save(tmp_path / "m")
     sheet = tmp_path / "sheet.png"
     status, out, _ = run(capsys, "memory", "show", tmp_path / "m", "--sheet", sheet)

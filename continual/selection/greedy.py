@@ -6,22 +6,60 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from continual.selection.centring import Floats, Vector, centred
+
 Rows = NDArray[np.int64]
 
-
-@numba.njit(nogil=True, cache=True, fastmath={"nnan", "nsz", "reassoc"})
-def _approach(products: Any, squares: Any, row: Any, distance: Any) -> Any:
-    """Lower ``distance`` to that from a row where it is nearer, and return the largest."""
-    most = np.float32(0.0)
-    for i in range(distance.shape[0]):
-        nearest = min(distance[i], squares[i] + squares[row] - np.float32(2) * products[i])
-        distance[i] = max(nearest, np.float32(0.0))
-        most = max(most, distance[i])
-    return most
+BLOCK = 512
+"""Rows that a compiled pass takes at a time, a power of two: they stay in the nearest cache."""
 
 
-def greedy(Z: Floats, n_keep: int, weight: float, bonus: Floats, start: Floats) -> Rows:
+@numba.njit(nogil=True, cache=True)
+def _approach(products: Any, squares: Any, square: Any, distance: Any) -> Any:
+    """Lower ``distance`` to that from a row where it is nearer, and return the largest's bits.
+
+    The bits of floats >= 0, read as integers, are in the order of the floats; the largest integer
+    is found several at a time, the largest float is not.
+    """
+    largest = np.int32(0)
+    for start in range(0, len(distance), BLOCK):
+        part = slice(start, start + BLOCK)
+        d, s, p = distance[part], squares[part], products[part]
+        for i in range(len(d)):
+            d[i] = max(min(d[i], s[i] + square - np.float32(2) * p[i]), np.float32(0))
+        bits = d.view(np.int32)
+        for i in range(len(bits)):
+            largest = max(largest, bits[i])
+    return largest
+
+
+@numba.njit(nogil=True, cache=True)
+def _best(distance: Any, scale: Any, gain: Any) -> Any:
+    """Return the first row with the largest ``scale · distance + gain``, and that value."""
+    row, top, pool = 0, -np.inf, np.empty(BLOCK)
+    for start in range(0, len(distance), BLOCK):
+        d, g = distance[start : start + BLOCK], gain[start : start + BLOCK]
+        pool[len(d) :] = -np.inf
+        for i in range(len(d)):
+            pool[i] = scale * d[i] + g[i]
+        half = BLOCK // 2
+        while half:  # fold the block until its largest value is the first
+            left, right = pool[:half], pool[half : 2 * half]
+            for i in range(half):
+                left[i] = max(left[i], right[i])
+            half //= 2
+        if pool[0] > top:
+            top = pool[0]
+            for i in range(len(d)):
+                if scale * d[i] + g[i] == top:
+                    row = start + i
+                    break
+    return row, top
+
+
+def greedy(
+    Z: Floats, n_keep: int, weight: float, bonus: Floats, start: Floats, *, device: str = "cpu"
+) -> tuple[Rows, Vector]:
     """Choose rows one by one, each the best by coverage and bonus.
 
     Step t chooses ``argmax_i  weight · d_i(t) / max_i d_i(t) + bonus_i`` among the rows not yet
@@ -39,39 +77,50 @@ def greedy(Z: Floats, n_keep: int, weight: float, bonus: Floats, start: Floats) 
         What is added for each row (n_samples,).
     start
         Values (n_samples,) that stand in for weighted coverage at the first step.
+    device
+        ``"cpu"``, or where torch computes; see `heads.loop.devices.torch_device`.
 
     Returns
     -------
-    ndarray
-        Row numbers (n_keep,), int64, in the order in which they were chosen.
+    tuple of ndarray
+        Row numbers (n_keep,), int64, in the order in which they were chosen, and the value of each
+        when it was chosen (n_keep,), float64.
 
     Notes
     -----
     Time n_keep · n_samples · n_components, little more than one product of the rows with a vector
-    per step. Memory: a float32 copy of `Z` and 28 bytes per row. Rows are centred, so that
-    distances, as differences of products, are right to about 1e-6 of the largest.
+    per step. Memory: a float32 copy of `Z` and 20 bytes per row. Rows are centred, so that
+    distances, as differences of products, are right to about 1e-6 of the largest; rows whose values
+    differ less may change places on another machine or device.
+
+    Examples
+    --------
+    >>> from numpy import arange, zeros
+    >>> rows, _ = greedy(arange(11.0)[:, None], 4, 1.0, zeros(11), arange(11) == 0)
+    >>> rows.tolist()
+    [0, 10, 5, 2]
     """
-    centred = np.asarray(Z, np.float64) - np.mean(Z, axis=0, dtype=np.float64)
-    rows = np.ascontiguousarray(centred, np.float32)
-    distance, squares = np.full(len(rows), np.inf, np.float32), np.empty(len(rows), np.float32)
-    np.einsum("ij,ij->i", rows, rows, out=squares)
-    products, value = np.empty_like(squares), np.empty(len(rows))
-    gain = np.array(bonus, np.float64)
-    chosen = np.empty(n_keep, np.int64)
-    chosen[0] = np.argmax(np.asarray(start, np.float64) + gain)
+    if device != "cpu":
+        from continual.selection.on_torch import greedy_on
+
+        return greedy_on(Z, n_keep, weight, bonus, start, device)
+    rows, gain = centred(Z), np.array(bonus, np.float64)
+    squares = np.einsum("ij,ij->i", rows, rows)
+    distance, products = np.full_like(squares, np.inf), np.empty_like(squares)
+    chosen, score = np.empty(n_keep, np.int64), np.empty(n_keep)
+    first = start + gain
+    chosen[0], score[0] = np.argmax(first), np.max(first)
     for step in range(1, n_keep):
         last = chosen[step - 1]
         gain[last] = -np.inf
         np.matmul(rows, rows[last], out=products)
-        furthest = float(_approach(products, squares, last, distance))
-        scale = weight / furthest if furthest > 0 else 0.0
-        np.multiply(distance, scale, out=value)
-        value += gain
-        chosen[step] = np.argmax(value)
-    return chosen
+        furthest = np.int32(_approach(products, squares, squares[last], distance)).view(np.float32)
+        scale = weight / float(furthest) if furthest > 0 else 0.0
+        chosen[step], score[step] = _best(distance, scale, gain)
+    return chosen, score
 
 
-def min_max(values: Floats) -> NDArray[np.float64]:
+def min_max(values: Floats) -> Vector:
     """Return values mapped linearly onto [0, 1]; zeros if they are all equal.
 
     Parameters

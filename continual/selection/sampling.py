@@ -6,27 +6,60 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Rows = NDArray[np.int64]
+from continual.selection.choice import Choice, Rows, choice_of, joined, n_kept
 
 
-def choose_randomly(Z: NDArray[Any], n_keep: int, rng: np.random.Generator) -> Rows:
-    """Choose rows of one class, all with the same chance.
+def choose_randomly(y: NDArray[Any], keep: float, rng: np.random.Generator) -> Choice:
+    """Choose rows of every class, all of a class with the same chance.
 
     Parameters
     ----------
-    Z
-        Representations (n_samples, n_components); only their number is used.
-    n_keep
-        How many rows, 1 to n_samples.
+    y
+        Class of each row (n_samples,).
+    keep
+        As for `n_kept`.
     rng
         Chooses.
 
     Returns
     -------
-    ndarray
-        Row numbers (n_keep,), int64, in random order.
+    Choice
+        Class by class, in random order.
     """
-    return rng.choice(len(Z), n_keep, replace=False)
+    found = []
+    for label in np.unique(y):
+        rows = np.flatnonzero(y == label)
+        kept = rng.choice(len(rows), n_kept(len(rows), keep), replace=False)
+        found.append((str(label), choice_of(rows[kept])))
+    return joined(found)
+
+
+def choose_by_reservoir(y: NDArray[Any], keep: float, rng: np.random.Generator) -> Choice:
+    """Choose the rows that a class-balanced reservoir holds when it has seen all in their order.
+
+    Parameters
+    ----------
+    y
+        Class of each row (n_samples,).
+    keep
+        As for `n_kept`; the reservoir has room for what this gives of all classes together, and
+        shares it among them equally.
+    rng
+        Decides.
+
+    Returns
+    -------
+    Choice
+        Class by class.
+    """
+    labels, sizes = np.unique(y, return_counts=True)
+    capacity = sum(n_kept(int(size), keep) for size in sizes)
+    if not capacity:
+        return joined([])
+    reservoir = Reservoir(capacity, rng)
+    reservoir.offer(range(len(y)), y.tolist())
+    kept = reservoir.rows()
+    return joined((str(label), choice_of(kept[label])) for label in labels.tolist())
 
 
 class Reservoir:

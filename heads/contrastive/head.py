@@ -96,6 +96,9 @@ class HierarchicalContrastiveHead(TransformerMixin, Head):  # type: ignore[misc]
         embeddings; ``"last"`` keeps the last.
     random_state
         Seed >= 0 of the initial weights, of dropout and of the order of the rows.
+    warm_start
+        Whether a head that has been trained goes on from its adapter instead of drawing a new one;
+        the scorer is trained anew.
     device
         Where to train: ``"cpu"``, ``"cuda"``, ``"cuda:<n>"``, or ``"auto"`` for the GPU if there is
         one.
@@ -165,6 +168,7 @@ class HierarchicalContrastiveHead(TransformerMixin, Head):  # type: ignore[misc]
         "sampling": [StrOptions({"rows", "class", "generator", "pair"})],
         "selection": [StrOptions({"validation", "last"})],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "device": [str],
     }
 
@@ -200,6 +204,7 @@ class HierarchicalContrastiveHead(TransformerMixin, Head):  # type: ignore[misc]
         sampling: Sampling = "generator",
         selection: Literal["validation", "last"] = "validation",
         random_state: int = 0,
+        warm_start: bool = False,
         device: str = "auto",
     ) -> None:
         self.adapter = adapter
@@ -221,6 +226,7 @@ class HierarchicalContrastiveHead(TransformerMixin, Head):  # type: ignore[misc]
         self.sampling = sampling
         self.selection = selection
         self.random_state = random_state
+        self.warm_start = warm_start
         self.device = device
 
     @property
@@ -247,8 +253,8 @@ class HierarchicalContrastiveHead(TransformerMixin, Head):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If a parameter, or one of the adapter or the scorer, is not legal, or the source does
-            not have two classes.
+            If a parameter, or one of the adapter or the scorer, is not legal, the source does not
+            have two classes, or the adapter to go on from is of other features.
         """
         from heads.contrastive.training import ContrastiveTrainer
 
@@ -256,6 +262,8 @@ class HierarchicalContrastiveHead(TransformerMixin, Head):  # type: ignore[misc]
         for head in heads:
             head.check_trainable(source)
             wanted = {k: v for k, v in head.get_params().items() if k not in FREE}
+            if head.warm_start and hasattr(head, "adapter_"):
+                wanted["adapter_"] = id(head)  # it goes on from its own
             sharing = [own for settings, own in adapters if settings == wanted]
             if sharing:
                 sharing[0].append(head)

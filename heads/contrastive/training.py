@@ -16,7 +16,7 @@ from torch.nn.functional import normalize
 
 from heads.contrastive.adapters import build_adapter
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
-from heads.loop.gradient import GradientTrainer, Terms
+from heads.loop.gradient import GradientTrainer, Losses
 from heads.loop.passes import State, Trainer
 from heads.losses.hierarchical import Embeddings, cosine_schedule, hierarchical_contrastive
 
@@ -40,6 +40,8 @@ class ContrastiveTrainer(GradientTrainer):
     Memory, besides weights: ``4 · batch_size · (batch_size + bank_size)`` bytes a few times over,
     and the bank, ``4 · bank_size · n_components`` bytes.
     """
+
+    takes_lessons = False  # decisions are the scorers', who take no steps
 
     def __init__(self, members: Sequence[Any], source: BatchSource) -> None:
         head = members[0]
@@ -66,6 +68,11 @@ class ContrastiveTrainer(GradientTrainer):
         return build_adapter(
             head.adapter, self.source.layers, self.n_components, head.adapter_params
         )
+
+    def learned(self) -> Mapping[str, NDArray[Any]]:
+        """Return the head's adapter, if it has one."""
+        adapter: Mapping[str, NDArray[Any]] = getattr(self.head, "adapter_", {})
+        return adapter
 
     def make_optimiser(self) -> torch.optim.Optimizer:
         """Return AdamW with FiSeR's moments; every step is preceded by clipping."""
@@ -95,7 +102,7 @@ class ContrastiveTrainer(GradientTrainer):
             final=self.head.final_rate,
         )
 
-    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Terms:
+    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Losses:
         """Return the loss of a batch among itself and the rows before it in the epoch."""
         head = self.head
         source = torch.from_numpy(self._sources[batch.index].astype(np.int64)).to(self.device)

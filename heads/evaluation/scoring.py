@@ -76,6 +76,37 @@ def score_many(
     -----
     Besides ``max_memory``, 16 bytes per row and head and the text columns are held.
     """
+    values = decide_many(heads, ds, max_memory=max_memory, finite=finite)
+    samples = sample_frame(ds)
+    return [
+        samples.assign(score=decisions, probability=probabilities)
+        for decisions, probabilities in zip(*values, strict=True)
+    ]
+
+
+def decide_many(
+    heads: Sequence[Any], ds: Any, *, max_memory: str | int = "2GB", finite: bool = True
+) -> NDArray[np.float64]:
+    """Decide on every row of a selection with several heads, reading the features once.
+
+    Parameters
+    ----------
+    heads, ds, max_memory, finite
+        As for `score_many`.
+
+    Returns
+    -------
+    ndarray
+        Decision values and probabilities of the class fake, float64 (2, n_heads, n_samples).
+
+    Raises
+    ------
+    FingerprintError
+        If a head was trained on features of another origin, or on a layer that is not there.
+    ValueError
+        If the selection is empty, or a head was fitted on another number of features, or a score
+        is not finite.
+    """
     n_samples = ds.sizes["sample"]
     if not n_samples:
         raise ConfigError("scoring needs at least one row, got an empty selection; select more.")
@@ -92,11 +123,7 @@ def score_many(
     if finite:
         for head, own in zip(heads, values[0], strict=True):
             _require_finite(head, own)
-    samples = sample_frame(ds)
-    return [
-        samples.assign(score=decisions, probability=probabilities)
-        for decisions, probabilities in zip(*values, strict=True)
-    ]
+    return values
 
 
 def _decisions_and_probabilities(head: Any, X: Floats) -> tuple[Floats, Floats]:

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
-from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.nn.functional import binary_cross_entropy_with_logits as cross_entropy
 
 from heads.hsic.gradient import add_hsic_gradient, center_kernel, gaussian_kernels
 from heads.hsic.weights import Kept, Slopes, linear_init
-from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
+from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared, Term
 from heads.loop.devices import torch_device
+from heads.loop.lessons import lesson_loss, lesson_slope
 from heads.loop.passes import State
 from heads.loop.validation import average_precisions
 
@@ -47,6 +48,8 @@ class HSICTrainer:
     of each member is kept.
     """
 
+    takes_lessons = True
+
     def __init__(self, members: Sequence["HSICProbe"], source: BatchSource) -> None:
         self._shape = head = members[0]
         self.members = members
@@ -59,7 +62,7 @@ class HSICTrainer:
         self._raw: list[int] = []  # members whose weights are for features as they come
         self._init_weights(source.n_features)
         self._epoch = 0
-        self._totals = torch.zeros(len(members), 3, dtype=torch.float32, device=self._device)
+        self._totals = torch.zeros(len(members), 4, dtype=torch.float32, device=self._device)
         self._n_rows = 0
         self._history: list[Floats] = []
         self._best = np.full(len(members), -np.inf)
@@ -95,8 +98,8 @@ class HSICTrainer:
         W = self._W.view(*self._b.shape, -1)[m]
         if member.encoder_weight_.shape != W.shape:
             raise ValueError(
-                f"warm_start=True needs weights of shape {tuple(W.shape)}, got a probe trained on "
-                f"{member.n_features_in_} features with {len(member.encoder_weight_)} components."
+                f"warm_start=True needs weights of shape {tuple(W.shape)}, got a probe trained to "
+                f"{member.encoder_weight_.shape}; keep features and sizes, or set warm_start=False."
             )
         W.copy_(torch.from_numpy(member.encoder_weight_))
         self._b[m] = torch.from_numpy(member.encoder_bias_)
@@ -124,32 +127,39 @@ class HSICTrainer:
         if not self._scaled and self._scaler is not None:
             self._scaler.partial_fit(batch.X)
             return
-        caches = (shared.setdefault((HSICTrainer, number), {}) for number in range(2))
-        parts = zip(batch.parts(), caches, strict=False)
-        self._descend([self._slopes(part, cache) for part, cache in parts])
+        parts = [
+            self._slopes(rows, term, shared.setdefault((HSICTrainer, number), {}))
+            for number, (rows, term) in enumerate(batch.parts())
+        ]
+        self._descend([slopes for slopes, _ in parts])
+        self._totals += torch.stack([losses for _, losses in parts]).sum(0) * len(batch.y)
+        self._n_rows += len(batch.y)
 
-    def _slopes(self, batch: RowBatch, shared: Shared) -> Slopes:
-        """Return the steps along logits and representations, and add up the parts of the loss."""
-        x, input_gram = self._input(batch.X, shared)
-        target = torch.as_tensor(batch.y, dtype=torch.float32, device=self._device)
+    def _slopes(self, rows: RowBatch, term: Term, shared: Shared) -> tuple[Slopes, Tensor]:
+        """Return the steps along logits and representations, and the parts of the loss (k, 4)."""
+        x, input_gram = self._input(rows, term, shared)
+        target = torch.as_tensor(rows.y, dtype=torch.float32, device=self._device)
         Z = (self._W @ x.T).view(*self._b.shape, len(x))  # without the bias
         logits = (self._w[:, None, :] @ Z)[:, 0] + self._intercept()[:, None]  # (k, n)
-        along_logits = self._rates[:, None] * (logits.sigmoid() - target) / len(x)
+        losses, rates = torch.zeros_like(self._totals), self._rates[:, None]
+        along_logits = term.weight * rates * (logits.sigmoid() - target) / len(x)
+        entropy = cross_entropy(logits, target.expand_as(logits), reduction="none")
+        losses[:, 0] = term.weight * entropy.mean(1)
+        if term.lesson is not None:
+            along_logits += rates * lesson_slope(term.lesson, logits)
+            losses[:, 3] = lesson_loss(term.lesson, logits)
         along_Z = self._w[:, :, None] * along_logits[:, None, :]
-        self._totals[:, 0] += _cross_entropy(logits, target).sum(1)
         if input_gram is not None:
             deviation = target - target.mean()
-            hsic = add_hsic_gradient(
+            losses[:, 1:3] = term.weight * add_hsic_gradient(
                 along_Z,
                 Z,
                 torch.stack((input_gram, 2 * torch.outer(deviation, deviation))),
-                self._rates[:, None] * self._weights,
+                term.weight * rates * self._weights,
                 median=self._shape.median,
                 attached=self._shape.sigma_grad == "attached",
             )
-            self._totals[:, 1:] += hsic * len(x)
-        self._n_rows += len(x)
-        return Slopes(x, Z, along_logits, along_Z)
+        return Slopes(x, Z, along_logits, along_Z), losses
 
     def _descend(self, parts: Sequence[Slopes]) -> None:
         """Subtract the steps from the weights, all taken at the weights before."""
@@ -166,12 +176,12 @@ class HSICTrainer:
         """Return the intercept (k,) of the folded weights."""
         return (self._w * self._b).sum(1) + self._c
 
-    def _input(self, X: Floats, shared: Shared) -> tuple[Tensor, Tensor | None]:
-        """Return the batch on the device and its centred kernel, computed once for all trainers."""
+    def _input(self, rows: RowBatch, term: Term, shared: Shared) -> tuple[Tensor, Tensor | None]:
+        """Return rows on the device and their centred kernel, computed once for all trainers."""
         key = (HSICTrainer, self._shape.standardize, self._shape.median, self._device)
         if key not in shared:
-            x, gram = self._load(X), None
-            if len(x) >= MIN_ROWS:
+            x, gram = self._load(rows.X), None
+            if term.weight and len(x) >= MIN_ROWS:
                 columns = (x - x.mean(0)).T[None]
                 gram = center_kernel(gaussian_kernels(columns, self._shape.median).gram[0])
             shared[key] = x, gram
@@ -218,9 +228,9 @@ class HSICTrainer:
     def _record(self, precision: Floats) -> None:
         """Append the epoch to the history: loss, BCE, HSIC(x, z), HSIC(y, z), validation."""
         means = self._totals / self._n_rows
-        loss = means[:, :1] + (means[:, 1:] * self._weights).sum(1, keepdim=True)
-        terms = torch.cat((loss, means), dim=1).double().cpu().numpy()
-        self._history.append(np.column_stack((terms, precision)))
+        loss = means[:, 0] + (means[:, 1:3] * self._weights).sum(1) + means[:, 3]
+        parts = torch.column_stack((loss, means[:, :3])).double().cpu().numpy()
+        self._history.append(np.column_stack((parts, precision)))
         self._totals.zero_()
         self._n_rows = 0
 
@@ -287,8 +297,3 @@ class HSICTrainer:
         member.coef_ = (kept.w @ W)[None].astype(np.float32)
         member.intercept_ = np.array([kept.w @ b + kept.c], dtype=np.float32)
         member.classes_, member.n_features_in_ = self._classes, W.shape[1]
-
-
-def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Return the binary cross-entropy of each logit (k, n)."""
-    return binary_cross_entropy_with_logits(logits, target.expand_as(logits), reduction="none")

@@ -7,6 +7,7 @@ anything but NumPy arrays.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
@@ -21,26 +22,67 @@ WORKSPACE = 2**29
 """Workspace of a source that sets no limit of its own, in bytes."""
 
 
+class Lesson(NamedTuple):
+    """Decision values that rows are to keep: a loss on the logits of rows, a mean over them.
+
+    With logits s and those to be kept t, at a temperature T ::
+
+        weight · mean (s - t)²                                   no temperature: DER, DER++
+        weight · T² · mean cross-entropy(σ(s / T), σ(t / T))     LwF, for two classes
+
+    the second of which has the slope ``weight · T (σ(s / T) - σ(t / T))`` of a row, and tends to
+    a quarter of the slope of ``(s - t)² / 2`` for large T.
+
+    References
+    ----------
+    Buzzega et al., "Dark experience for general continual learning", NeurIPS 2020, equation 6. Li,
+    Hoiem, "Learning without forgetting", ECCV 2016, equation 2. Hinton, Vinyals, Dean, "Distilling
+    the knowledge in a neural network", 2015, section 2, for the factor T².
+    """
+
+    logits: Floats
+    """Of each row (n_rows,)."""
+    weight: float
+    temperature: float | None = None
+    """T > 0, or None."""
+
+
+class Term(NamedTuple):
+    """What a batch's loss has of some of its rows; the loss is the sum of its terms."""
+
+    n_rows: int
+    weight: float = 1.0
+    """Factor >= 0 of the head's own loss of these rows, which is not computed at 0."""
+    lesson: Lesson | None = None
+    """What is added to it."""
+
+
 class RowBatch(NamedTuple):
     """Some rows of a source.
 
     ``X`` is float (n, n_features), layers one behind the other; ``y`` intp (n,) indices into the
-    source's ``classes``; ``index`` int64 (n,) positions among the source's rows. The last
-    ``n_replayed`` rows are replayed: their loss is computed apart and added, see `parts`.
+    source's ``classes``; ``index`` int64 (n,) positions among the source's rows. ``terms`` say how
+    the loss is made up, each of as many rows, one behind the other; without any it is the head's
+    own loss of all rows. Batches in stored order have none.
     """
 
     X: Floats
     y: NDArray[np.intp]
     index: NDArray[np.int64]  # type: ignore[assignment]  # shadows tuple.index
-    n_replayed: int = 0
+    terms: tuple[Term, ...] = ()
 
-    def parts(self) -> list["RowBatch"]:
-        """Return the new rows and the replayed ones apart; the batch itself if all are new."""
-        cut = len(self.y) - self.n_replayed
-        if not self.n_replayed:
-            return [self]
-        ranges = (slice(0, cut), slice(cut, None))
-        return [RowBatch(self.X[r], self.y[r], self.index[r]) for r in ranges]
+    def parts(self) -> list[tuple["RowBatch", Term]]:
+        """Return the rows of each term, and the term."""
+        if not self.terms:
+            return [(self, Term(len(self.y)))]
+        edges = np.cumsum([0, *(term.n_rows for term in self.terms)]).tolist()
+        if edges[-1] != len(self.y):
+            raise ValueError(
+                f"the terms of a batch must be of all its {len(self.y)} rows, got {edges[-1]}."
+            )
+        ranges = [slice(*pair) for pair in pairwise(edges)]
+        rows = [RowBatch(self.X[own], self.y[own], self.index[own]) for own in ranges]
+        return list(zip(rows, self.terms, strict=True))
 
 
 class Target(NamedTuple):

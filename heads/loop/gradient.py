@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
+from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared, Term
 from heads.loop.devices import torch_device
+from heads.loop.lessons import lesson_loss
 from heads.loop.passes import State
 from heads.loop.validation import average_precisions
 
-Terms = Mapping[str, Tensor]
+Losses = Mapping[str, Tensor]
 """The parts of a loss by name; ``"loss"`` is what is minimised."""
 
 
@@ -39,7 +40,12 @@ class GradientTrainer:
     Everything random (initial weights, dropout) is drawn from the head's seed, the epoch and the
     step, and torch's own generator is left as it was: a head becomes the same whether it is
     trained alone, with others, or in two parts.
+
+    A head that has been trained, whose ``warm_start`` is true, goes on from its weights; the
+    optimiser's moments begin anew. Lessons cost a second forward pass of their rows.
     """
+
+    takes_lessons = True
 
     def __init__(self, head: Any, source: BatchSource) -> None:
         self.members: Sequence[Any] = [head]
@@ -47,6 +53,7 @@ class GradientTrainer:
         self.device = torch_device(head.device)
         with seeded(self.device, head.random_state):
             self.module = self.build().to(self.device)
+        self.warm_up()
         self.optimiser = self.make_optimiser()
         self._rates = [group["lr"] for group in self.optimiser.param_groups]
         self.epoch, self._step, self._n_rows = 0, 0, 0
@@ -59,16 +66,40 @@ class GradientTrainer:
         """Return the network with its initial weights."""
         raise NotImplementedError
 
+    def learned(self) -> Mapping[str, NDArray[Any]]:
+        """Return the weights that the head has, the inverse of `write`; nothing if it has none."""
+        return {}
+
+    def warm_up(self) -> None:
+        """Begin with the weights that the head has, if that is wanted and it has any."""
+        weights = self.learned() if getattr(self.head, "warm_start", False) else {}
+        if not weights:
+            return
+        wanted = {name: tuple(value.shape) for name, value in self.module.state_dict().items()}
+        found = {name: value.shape for name, value in weights.items()}
+        for name in {**wanted, **found}:
+            if wanted.get(name) != found.get(name):
+                raise ValueError(
+                    f"warm_start=True needs weights {name!r} of shape {wanted.get(name)}, got a "
+                    f"{type(self.head).__name__} trained with {found.get(name)}; keep features and "
+                    f"sizes, or set warm_start=False."
+                )
+        self.module.load_state_dict({k: torch.tensor(v) for k, v in weights.items()})
+
     def make_optimiser(self) -> torch.optim.Optimizer:
         """Return the optimiser of the module's parameters; Adam with torch's defaults."""
         return torch.optim.Adam(self.module.parameters(), lr=self.head.learning_rate)
 
-    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Terms:
-        """Return the parts of the loss of a batch: x float32 (n, n_features), y int64 (n,)."""
+    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Losses:
+        """Return the parts of the loss of rows: x float32 (n, n_features), y int64 (n,)."""
         raise NotImplementedError
 
+    def penalty(self) -> Tensor | float:
+        """Return what the loss of every step has besides that of its rows."""
+        return 0.0
+
     def logits(self, x: Tensor) -> Tensor:
-        """Return the decision values (n,) of rows; the module is in evaluation mode."""
+        """Return the decision values (n,) of rows, in training or in evaluation."""
         raise NotImplementedError
 
     def rate(self, epoch: int, step: int) -> float:
@@ -116,24 +147,35 @@ class GradientTrainer:
         for group, rate in zip(self.optimiser.param_groups, self._rates, strict=True):
             group["lr"] = rate * self.rate(self.epoch, self._step)
         with seeded(self.device, self.head.random_state, self.epoch + 1, self._step):
-            terms = self._loss_of_parts(x, y, batch)
+            losses = self._sum_of_terms(x, y, batch)
         self.optimiser.zero_grad(set_to_none=True)
-        terms["loss"].backward()  # type: ignore[no-untyped-call]
+        losses["loss"].backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.after_step()
-        for name, term in terms.items():
-            self._totals[name] = self._totals.get(name, 0) + term.detach().double() * len(y)
+        for name, loss in losses.items():
+            self._totals[name] = self._totals.get(name, 0) + loss.detach().double() * len(y)
         self._step, self._n_rows = self._step + 1, self._n_rows + len(y)
 
-    def _loss_of_parts(self, x: Tensor, y: Tensor, batch: RowBatch) -> Terms:
-        """Return the loss of the new rows plus that of the replayed ones."""
+    def _sum_of_terms(self, x: Tensor, y: Tensor, batch: RowBatch) -> Losses:
+        """Return the loss of a batch and its parts: the sums of those of its terms."""
         parts = batch.parts()
-        if len(parts) == 1:
-            return self.loss(x, y, batch)
-        sizes = [len(part.y) for part in parts]
-        rows = zip(torch.split(x, sizes), torch.split(y, sizes), parts, strict=True)
-        found = [self.loss(*own) for own in rows]
-        return {name: torch.stack([terms[name] for terms in found]).sum() for name in found[0]}
+        sizes = [term.n_rows for _, term in parts]
+        total: dict[str, Tensor] = {}
+        inputs = zip(torch.split(x, sizes), torch.split(y, sizes), strict=True)
+        for (own_x, own_y), (rows, term) in zip(inputs, parts, strict=True):
+            for name, loss in self._losses_of(own_x, own_y, rows, term).items():
+                total[name] = total[name] + loss if name in total else loss
+        total["loss"] = total["loss"] + self.penalty()
+        return total
+
+    def _losses_of(self, x: Tensor, y: Tensor, rows: RowBatch, term: Term) -> Losses:
+        """Return the loss of one term and its parts."""
+        losses: dict[str, Tensor] = {"loss": x.new_zeros(())}
+        if term.weight:
+            losses = {name: term.weight * loss for name, loss in self.loss(x, y, rows).items()}
+        if term.lesson is not None:
+            losses["loss"] = losses["loss"] + lesson_loss(term.lesson, self.logits(x))
+        return losses
 
     def load(self, X: Floats) -> Tensor:
         """Return rows as float32 on the device."""

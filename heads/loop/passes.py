@@ -24,7 +24,11 @@ EVERYTHING = View()
 
 
 class Trainer(Protocol):
-    """A head, or several heads of one kind stacked together, while they are being trained."""
+    """A head, or several heads of one kind stacked together, while they are being trained.
+
+    One that descends along a loss of its logits may say so, ``takes_lessons = True``; see `Lesson`
+    of `heads.loop.batch_source`.
+    """
 
     members: Sequence[Any]
     """The heads, in the order of the columns of `scores`."""
@@ -78,7 +82,7 @@ def train(
     heads
         Estimators with a class method ``trainers(heads, source) -> list[Trainer]``.
     source
-        The rows to learn from.
+        The rows to learn from. One whose shuffled batches have lessons says ``teaches = True``.
     validation
         Rows that are scored after every pass for the trainers that select on them.
     views
@@ -88,6 +92,11 @@ def train(
         goes on from it.
     progress
         Called with the number of the reading (from 1) and the rows read in it so far.
+
+    Raises
+    ------
+    ValueError
+        If there are lessons for a head that cannot learn from them.
 
     Notes
     -----
@@ -99,6 +108,8 @@ def train(
     seats = _seats(heads, chosen, seen)
     held_out = _as_seen(validation, seen)
     trainers = [seat.trainer for seat in seats]
+    if getattr(source, "teaches", False):
+        _require_students(trainers)
     if checkpoint is not None:
         checkpoint.load(trainers)
     reading_number = 0
@@ -130,6 +141,17 @@ def _seats(
         for (kind, view), own in members.items()
         for trainer in kind.trainers(own, seen[view])
     ]
+
+
+def _require_students(trainers: Sequence[Trainer]) -> None:
+    """Refuse heads that would not notice the lessons of a source."""
+    for trainer in trainers:
+        if not getattr(trainer, "takes_lessons", False):
+            raise ValueError(
+                f"distillation needs heads that descend along a loss of their logits, such as "
+                f"HSICProbe and RINEHead, got {trainer.members[0]!r}; replay rows without their "
+                f"logits instead."
+            )
 
 
 def _feed(seats: Sequence[Seat], batch: RowBatch, seen: Mapping[View, ViewedBatches]) -> None:

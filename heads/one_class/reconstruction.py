@@ -50,6 +50,9 @@ class ReconstructionOneClass(OneClassHead):
     learning_rate, batch_size, max_iter, random_state, device
         Of the autoencoder: step > 0 of Adam, rows per step, epochs (the last is kept), seed >= 0,
         and ``"cpu"``, ``"cuda"``, ``"cuda:<n>"`` or ``"auto"``.
+    warm_start
+        Whether an autoencoder that has been trained goes on from its weights; scale and threshold
+        are always those of the rows given.
 
     Attributes
     ----------
@@ -107,6 +110,7 @@ class ReconstructionOneClass(OneClassHead):
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "device": [str],
         **OneClassHead.common_constraints,
     }
@@ -133,6 +137,7 @@ class ReconstructionOneClass(OneClassHead):
         batch_size: int = 256,
         max_iter: int = 50,
         random_state: int = 0,
+        warm_start: bool = False,
         device: str = "auto",
     ) -> None:
         self.method = method
@@ -146,6 +151,7 @@ class ReconstructionOneClass(OneClassHead):
         self.batch_size = batch_size
         self.max_iter = max_iter
         self.random_state = random_state
+        self.warm_start = warm_start
         self.device = device
 
     @classmethod

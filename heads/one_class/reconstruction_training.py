@@ -4,13 +4,17 @@ The estimator with its parameters is `heads.one_class.reconstruction.Reconstruct
 module imports torch.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
-from heads.loop.gradient import GradientTrainer, Terms
+from heads.loop.gradient import GradientTrainer, Losses
 from heads.loop.passes import State
 from heads.one_class.anomaly_head import Scored
 from heads.one_class.autoencoder import Autoencoder
@@ -62,6 +66,7 @@ class AutoencoderTrainer(GradientTrainer):
     last one, in stored order too, the errors of the real rows, 16 bytes per row.
     """
 
+    takes_lessons = False  # the decision rule is measured when the steps are over
     module: Bottleneck
 
     def __init__(self, head: ReconstructionOneClass, source: BatchSource) -> None:
@@ -76,6 +81,26 @@ class AutoencoderTrainer(GradientTrainer):
     def build(self) -> nn.Module:
         """Return the network with torch's initial weights."""
         return Bottleneck(self.source.n_features, self.head.n_components)
+
+    def learned(self) -> Mapping[str, NDArray[Any]]:
+        """Return the head's weights for features as they are scaled now."""
+        head = self.head
+        if not getattr(head, "squash_", 0):
+            return {}
+        mean, scale = (part.numpy(force=True) for part in (self.module.mean, self.module.scale))
+        if head.encoder_weight_.shape[1] != len(mean):
+            raise ValueError(
+                f"warm_start=True needs an autoencoder of {len(mean)} features, got one of "
+                f"{head.encoder_weight_.shape[1]}; keep the features, or set warm_start=False."
+            )
+        return {
+            "mean": mean,
+            "scale": scale,
+            "encoder.weight": head.encoder_weight_ * scale,
+            "encoder.bias": head.encoder_bias_ + head.encoder_weight_ @ mean,
+            "decoder.weight": head.decoder_weight_ / scale[:, None],
+            "decoder.bias": (head.decoder_bias_ - mean) / scale,
+        }
 
     @property
     def _trained(self) -> bool:
@@ -105,7 +130,7 @@ class AutoencoderTrainer(GradientTrainer):
             else:
                 self._scaler.partial_fit(reals)
 
-    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Terms:
+    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Losses:
         """Return the mean squared error of the real rows of a batch; 0 without any."""
         errors = self.module(x[y == 0])
         return {"loss": errors.sum() / max(1, len(errors))}
@@ -125,6 +150,7 @@ class AutoencoderTrainer(GradientTrainer):
             self.module.mean.copy_(torch.from_numpy(self._scaler.mean_))
             self.module.scale.copy_(torch.from_numpy(self._scaler.scale_))
             self._scaled = True
+            self.warm_up()
         elif not self._trained:
             super().end_pass(None)
         else:

@@ -74,6 +74,8 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
         Which rows an epoch holds: ``"rows"`` all of them, or a balance; see `heads.loop.sampling`.
     random_state
         Seed >= 0 of the initial weights, of dropout and of the order of the rows.
+    warm_start
+        Whether a head that has been trained goes on from its weights instead of drawing new ones.
     device
         Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:<n>"``, or ``"auto"`` for the GPU if there
         is one.
@@ -139,6 +141,7 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
         "selection": [StrOptions({"validation", "last"})],
         "sampling": [StrOptions(set(get_args(Sampling)))],
         "random_state": [Interval(Integral, 0, None, closed="left")],
+        "warm_start": ["boolean"],
         "device": [str],
     }
 
@@ -171,6 +174,7 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
         selection: Literal["validation", "last"] = "validation",
         sampling: Sampling = "rows",
         random_state: int = 0,
+        warm_start: bool = False,
         device: str = "auto",
     ) -> None:
         self.n_layers = n_layers
@@ -189,6 +193,7 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
         self.selection = selection
         self.sampling = sampling
         self.random_state = random_state
+        self.warm_start = warm_start
         self.device = device
 
     @classmethod
@@ -252,7 +257,8 @@ class RINEHead(TransformerMixin, Head):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            If a parameter is out of its range, or the classes or the layers do not fit.
+            If a parameter is out of its range, the classes or the layers do not fit, or the
+            weights to go on from are of other features.
         """
         from heads.rine.training import RINETrainer
 

@@ -16,7 +16,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits
 
 from heads.class_weights import class_weights
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
-from heads.loop.gradient import GradientTrainer, Terms
+from heads.loop.gradient import GradientTrainer, Losses
 from heads.loop.passes import State
 from heads.loop.validation import balanced_accuracy
 from heads.stay_positive.early_stopping import EarlyStopping
@@ -104,12 +104,15 @@ class AdamClampTrainer(GradientTrainer):
         require_meaning(self.members, batch.X, shared)
         super().consume(batch, shared)
 
-    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Terms:
-        """Return the mean cross-entropy of a batch, and with it the penalties."""
+    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Losses:
+        """Return the mean cross-entropy of rows."""
         entropy = weighted_cross_entropy(self.logits(x), y, self._costs)
+        return {"loss": entropy, "bce": entropy}
+
+    def penalty(self) -> Tensor:
+        """Return the penalties of the weights."""
         weight = self.module.weight
-        penalty = 0.5 * self.head.ridge * weight.square().sum() + self.head.l1 * weight.sum()
-        return {"loss": entropy + penalty, "bce": entropy}
+        return 0.5 * self.head.ridge * weight.square().sum() + self.head.l1 * weight.sum()
 
     def logits(self, x: Tensor) -> Tensor:
         """Return the decision values (n,)."""

@@ -121,6 +121,9 @@ class StayPositiveProbe(LinearHead):
     Heads trained together share every pass, the conversion to float64, and the hidden layer if
     they differ in `l2`, `l1`, `tol`, `max_iter`, `learning_rate` and `patience` only.
 
+    A probe always begins anew: the optimum has no beginning, ``"adam_clamp"`` begins at zero as
+    published, and what was trained behind the hidden layer at first is not kept.
+
     The score is convex in what the hidden layer sees: it says that an image lies outside of the
     usual, never inside of something. What a frozen backbone or hidden layer has already turned
     into "absence of a real cue" is not undone by the sign of the last weights.

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,8 +55,7 @@ class HiddenBatches:
 
     def cut(self, batch: RowBatch) -> RowBatch:
         """Return a batch of the source with its hidden features."""
-        X: Any = self._layer(batch.X)
-        return RowBatch(X, batch.y, batch.index)
+        return batch._replace(X=self._layer(batch.X))
 
     def batches(self, reading: Pass) -> Iterator[RowBatch]:
         """Yield the batches of one pass.

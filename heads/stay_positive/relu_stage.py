@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from heads.loop.batch_source import BatchSource, Floats, Pass, RowBatch, Shared
-from heads.loop.gradient import GradientTrainer, Terms
+from heads.loop.gradient import GradientTrainer, Losses
 from heads.loop.passes import State, Trainer
 from heads.loop.sampling import Sampling
 from heads.stay_positive.adam_clamp import tensor_costs, weighted_cross_entropy
@@ -70,7 +70,7 @@ class ReluStage(GradientTrainer):
             nn.Linear(self.source.n_features, n_hidden), nn.ReLU(), nn.Linear(n_hidden, 1)
         )
 
-    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Terms:
+    def loss(self, x: Tensor, y: Tensor, batch: RowBatch) -> Losses:
         """Return the mean cross-entropy of a batch."""
         return {"loss": weighted_cross_entropy(self.logits(x), y, self._costs)}
 
@@ -133,6 +133,11 @@ class TwoStageTrainer:
     def _seen(self, X: Floats) -> Floats:
         """Return rows as what is being trained sees them."""
         return X if self._hidden is None else self._layer(X)
+
+    @property
+    def takes_lessons(self) -> bool:
+        """Whether both stages take gradient steps."""
+        return self.members[0].solver == "adam_clamp"
 
     @property
     def validates(self) -> bool:

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from continual.memory import ReplayMemory
+from continual.selection.choice import choice_of
 from featstore.errors import ConfigError, SchemaError
 from featstore.simulate import simulate_store
 from featstore.store import Store
@@ -21,7 +22,7 @@ def filled(store: Store) -> ReplayMemory:
     memory = ReplayMemory()
     for dataset, rows in (("a", [5, 3, 11]), ("b", [0, 1, 2, 39])):
         ds = store.select(dataset=dataset, split="train")
-        memory.remember(ds, np.array(rows), dataset, {"selection": "hgr", "sigma": 1.5})
+        memory.remember(ds, choice_of(np.array(rows)), dataset, {"selection": "hgr", "sigma": 1.5})
     return memory
 
 
@@ -37,9 +38,22 @@ def test_select__returns_the_features_of_the_rows_kept(store: Store) -> None:
 def test_remember__a_domain_seen_again_replaces_its_rows(store: Store) -> None:
     memory = filled(store)
     ds = store.select(dataset="a", split="train")
-    memory.remember(ds, np.array([7]), "a", {"selection": "random"})
+    memory.remember(ds, choice_of(np.array([7])), "a", {"selection": "random"})
     assert memory.rows.groupby("domain").size().to_dict() == {"a": 1, "b": 4}
     assert memory.choices["a"] == {"selection": "random"}
+
+
+def test_remember__keeps_score_bandwidth_and_logit_of_every_row(
+    store: Store, tmp_path: Path
+) -> None:
+    ds = store.select(dataset="a", split="train")
+    memory = ReplayMemory()
+    chosen = choice_of(np.array([5, 3]), np.array([0.5, 0.25]), 1.5)
+    memory.remember(ds, chosen, "a", {"lambda_kc": 2.0}, np.array([-1.0, 4.0]))
+    memory.save(tmp_path / "m")
+    rows = ReplayMemory.load(tmp_path / "m").rows
+    assert rows[["score", "sigma", "logit"]].to_numpy().tolist() == [[0.5, 1.5, -1], [0.25, 1.5, 4]]
+    assert memory.select(store)["logit"].values.tolist() == [4, -1]
 
 
 def test_remember__rank_is_the_order_of_choice_within_a_class(store: Store) -> None:
@@ -52,7 +66,7 @@ def test_shrink__shares_equally_and_keeps_what_was_chosen_first(store: Store) ->
     memory = ReplayMemory()
     for dataset in ("a", "b"):
         ds = store.select(dataset=dataset, split="train")
-        memory.remember(ds, np.arange(40), dataset, {})
+        memory.remember(ds, choice_of(np.arange(40)), dataset, {})
     memory.shrink(20)
     sizes = memory.rows.groupby(["domain", "label"]).size()
     assert sizes.tolist() == [5, 5, 5, 5]
@@ -73,7 +87,7 @@ def test_memory__rows_of_another_store_are_refused(store: Store, tmp_path: Path)
     other = simulate_store(tmp_path / "o.zarr", n_samples=40, n_layers=2, seed=5)
     memory = filled(store)
     with pytest.raises(ConfigError, match="features of one origin"):
-        memory.remember(other.select(dataset="a", split="train"), np.array([1]), "c", {})
+        memory.remember(other.select(dataset="a", split="train"), choice_of(np.array([1])), "c", {})
     small = simulate_store(tmp_path / "small.zarr", n_samples=10, n_layers=2)
     with pytest.raises(SchemaError, match=r"must hold the (rows|images) kept"):
         memory.select(small)
@@ -86,7 +100,7 @@ def test_memory__mistakes_are_named(store: Store, tmp_path: Path) -> None:
         ReplayMemory.load(tmp_path)
     ds = store.select(dataset="a", split="train")
     with pytest.raises(ConfigError, match="got some twice"):
-        ReplayMemory().remember(ds, np.array([1, 1]), "a", {})
+        ReplayMemory().remember(ds, choice_of(np.array([1, 1])), "a", {})
     memory = filled(store)
     memory.save(tmp_path / "m")
     (tmp_path / "m" / "memory.json").write_text('{"format_version": 9}')

@@ -1,23 +1,27 @@
 """Studies on a simulated stream of domains whose fakes differ in different directions."""
 
+import multiprocessing
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from support.streams import PROBE, config
 
+import heads
 from continual import protocol
-from continual.config import ContinualConfig, runs_of
-from continual.learners import StreamLearner, rows_of
+from continual.config import ContinualConfig
+from continual.memory import ReplayMemory
 from continual.protocol import run_continual
 from featstore.errors import ConfigError, StoreExistsError
 from featstore.simulate import simulate_store
 from featstore.store import Store
-from heads import RidgeProbe, fit
-from heads.experiments.config import HeadConfig
+from heads.experiments.config import HeadConfig, RowsConfig, TrainConfig
+from heads.experiments.training import run_train
 
-EXACT = 1e-6  # of the largest weight
+N_KILLS = 6
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +30,25 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return simulate_store(path, datasets=("a", "b", "c"), n_samples=40, n_layers=1)
 
 
-def config(store: Store, output: Path, **changes: Any) -> ContinualConfig:
-    probe = {"n_components": 4, "max_iter": 3, "selection": "last", "device": "cpu"}
-    settings: dict[str, Any] = {
-        "store": str(store.path),
-        "tails": ["a", "b", "c"],
-        "head": HeadConfig("hsic_probe", {**probe, "standardize": "zscore", "learning_rate": 0.05}),
-        "keep": [0.1],
-        "n_orders": 1,
-        "output": str(output / "study"),
-    }
-    return ContinualConfig(**{**settings, **changes})
+def results(found: protocol.Continual) -> pd.DataFrame:
+    """Return all scores; how long steps took is no result."""
+    return found.scores.drop(columns="seconds")
 
 
-def test_runs__every_order_seed_learner_selection_and_budget(store: Store, tmp_path: Path) -> None:
-    study = config(
-        store, tmp_path, base=["a"], tails=["b", "c"], n_orders=None, seeds=[0, 1], keep=[0.1, 5]
-    )
-    runs = runs_of(study)
-    assert len(runs) == 2 * 2 * (2 * 2 + 2)
-    assert {run.order for run in runs} == {("a", "b", "c"), ("a", "c", "b")}
-
-
-def test_run_continual__table_of_all_runs(store: Store, tmp_path: Path) -> None:
+def test_run_continual__tables_pictures_and_report_of_all_runs(
+    store: Store, tmp_path: Path
+) -> None:
     found = run_continual(config(store, tmp_path))
     assert len(found.scores) == 4 * 3 * 3
     assert set(found.summary["learner"]) == {"replay", "fine_tune", "joint"}
-    assert "| learner | selection | keep | n | AA |" in found.text()
-    assert (tmp_path / "study" / "report.md").exists()
+    assert "fine_tune" in found.text()
+    names = {path.name for path in (tmp_path / "study").iterdir()}
+    assert names >= {
+        "report.md", "scores.parquet", "summary.csv", "domains.csv", "matrix.png", "over-time.png",
+    }  # fmt: skip
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(tmp_path / "study" / "scores.parquet"), found.scores
+    )
 
 
 def test_run_continual__goes_on_where_it_was_stopped(
@@ -63,75 +58,155 @@ def test_run_continual__goes_on_where_it_was_stopped(
     n_run = 0
     run_stream = protocol.run_stream
 
-    def failing(*arguments: Any) -> None:
+    def failing(*arguments: Any) -> Any:
         nonlocal n_run
         n_run += 1
         if n_run == 3:
             raise KeyboardInterrupt
-        run_stream(*arguments)
+        return run_stream(*arguments)
 
     monkeypatch.setattr(protocol, "run_stream", failing)
     with pytest.raises(KeyboardInterrupt):
         run_continual(config(store, tmp_path))
     found = run_continual(config(store, tmp_path))
     assert n_run == 3 + 4 - 2
-    pd.testing.assert_frame_equal(found.scores, expected.scores)
+    pd.testing.assert_frame_equal(results(found), results(expected))
+
+
+def run_quietly(study: ContinualConfig) -> None:
+    """Entry point of a child process."""
+    run_continual(study)
+
+
+def test_run_continual__killed_at_any_time_gives_the_same_table(
+    store: Store, tmp_path: Path
+) -> None:
+    changes: dict[str, Any] = {"selections": ["hgr", "random", "herding"], "n_orders": 3}
+    began = time.monotonic()
+    expected = run_continual(config(store, tmp_path / "whole", **changes))
+    whole = time.monotonic() - began
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["test_continual.test_protocol", "heads.hsic.training"])
+    rng = np.random.default_rng(0)
+    study = config(store, tmp_path, **changes)
+    finished = Path(study.output, "runs")
+    n_finished = []
+    for _ in range(N_KILLS):
+        child = context.Process(target=run_quietly, args=(study,))
+        child.start()
+        child.join(rng.uniform(0.05, 0.6) * whole)
+        child.kill()
+        child.join()
+        n_finished.append(len(list(finished.glob("*.parquet"))))
+    assert n_finished == sorted(n_finished)
+    found = run_continual(study)
+    pd.testing.assert_frame_equal(results(found), results(expected))
 
 
 def test_run_continual__two_processes_give_the_same_table(store: Store, tmp_path: Path) -> None:
     one = run_continual(config(store, tmp_path / "1", learners=["fine_tune", "replay"]))
     two = run_continual(config(store, tmp_path / "2", learners=["fine_tune", "replay"], n_jobs=2))
-    pd.testing.assert_frame_equal(one.scores, two.scores)
+    pd.testing.assert_frame_equal(results(one), results(two))
 
 
-@pytest.mark.parametrize("order", [("a", "b", "c"), ("c", "a", "b")])
-def test_merge__equals_the_joint_solution_in_any_order(
-    store: Store, tmp_path: Path, order: tuple[str, ...]
+def test_run_continual__runs_that_begin_alike_share_the_first_head(
+    store: Store, tmp_path: Path
 ) -> None:
-    study = config(store, tmp_path, head=HeadConfig("ridge_probe", {}), learners=["merge"])
-    (run, *_) = runs_of(study)
-    learner = StreamLearner(study, run, store)
-    for domain in order:
-        head = learner.learn(domain)
-    joint = fit(RidgeProbe(), rows_of(study, store, ["a", "b", "c"], "train"))
-    atol = EXACT * np.abs(joint.coef_).max()
-    np.testing.assert_allclose(head.coef_, joint.coef_, rtol=0, atol=atol)
+    found = run_continual(config(store, tmp_path, n_orders=None, learners=["fine_tune", "joint"]))
+    assert len(list((tmp_path / "study" / "starts").iterdir())) == 3
+    first = found.scores[found.scores["step"] == 0]
+    assert (first.groupby(["learned", "domain"])["auroc"].nunique() == 1).all()
 
 
-def test_learner__memory_holds_rows_of_every_domain_and_class(store: Store, tmp_path: Path) -> None:
-    study = config(store, tmp_path, capacity=12)
-    learner = StreamLearner(study, runs_of(study)[0], store)
-    for domain in ("a", "b", "c"):
-        learner.learn(domain)
-    assert learner.memory.rows.groupby(["domain", "label"]).size().tolist() == [2] * 6
-    train = rows_of(study, store, ["a", "b", "c"], "train")
-    assert set(learner.memory.rows["sample_id"]) <= set(train["sample_id"].values)
-
-
-@pytest.mark.parametrize("learner", ["nearest_mean", "replay"])
-@pytest.mark.parametrize("head", ["prototype", "logistic_probe"])
-def test_learner__heads_without_warm_start_learn_from_memory_too(
-    store: Store, tmp_path: Path, learner: str, head: str
+def test_run_continual__a_given_base_head_stands_for_the_first_step(
+    store: Store, tmp_path: Path
 ) -> None:
-    study = config(
-        store, tmp_path, head=HeadConfig(head), learners=[learner], selections=["random"]
+    head = HeadConfig("hsic_probe", {**PROBE, "random_state": 0})
+    rows = [RowsConfig(split, "a") for split in ("train", "test")]
+    run_train(TrainConfig(str(store.path), head, *rows, str(tmp_path / "base"), bootstrap=0))
+    changes: dict[str, Any] = {"base": ["a"], "tails": ["b", "c"], "learners": ["replay", "joint"]}
+    trained = run_continual(config(store, tmp_path / "1", **changes))
+    given = run_continual(
+        config(store, tmp_path / "2", **changes, base_head=str(tmp_path / "base"))
     )
-    found = run_continual(study)
-    assert found.scores["auroc"].between(0, 1).all()
+    pd.testing.assert_frame_equal(results(given), results(trained))
+    assert not (tmp_path / "2" / "study" / "starts").exists()
 
 
-def test_run_continual__mistakes_are_named(store: Store, tmp_path: Path) -> None:
-    for changes, message in (
-        ({"learners": ["reply"]}, "unknown learner 'reply'.*did you mean 'replay'"),
-        ({"selections": ["hrg"]}, "did you mean 'hgr'"),
-        ({"metric": "auc"}, "unknown metric 'auc'"),
-        ({"base": ["a"]}, "'base' and 'tails' must differ"),
-        ({"learners": ["merge"]}, "needs a closed-form head"),
-        ({"tails": ["a", "d"]}, "unknown dataset 'd'"),
-        ({"test": "train"}, "must not be those of 'train'"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            run_continual(config(store, tmp_path / message[:9].strip("'"), **changes))
+def test_run_continual__base_heads_that_know_reported_images_are_refused(
+    store: Store, tmp_path: Path
+) -> None:
+    head = HeadConfig("hsic_probe", PROBE)
+    rows = [RowsConfig(split, "a") for split in ("train", "test")]
+    run_train(TrainConfig(str(store.path), head, *rows, str(tmp_path / "base"), bootstrap=0))
+    changes: dict[str, Any] = {"base": ["a"], "tails": ["b"], "base_head": str(tmp_path / "base")}
+    with pytest.raises(ConfigError, match="one of 'base_head'"):
+        run_continual(config(store, tmp_path, **changes, train="val", test="train"))
+    with pytest.raises(ConfigError, match="must be a training of 'rine_head'"):
+        run_continual(config(store, tmp_path, **changes, head=HeadConfig("rine_head")))
+
+
+def test_run_continual__variants_are_ways_of_one_table(store: Store, tmp_path: Path) -> None:
+    vary: Any = [{"head.params.lambda_x": [0, 300]}, {"selection_params.hgr.lambda_kc": [0.5]}]
+    found = run_continual(
+        config(store, tmp_path, vary=vary, learners=["replay"], selections=["hgr"])
+    )
+    assert set(found.summary["variant"]) == {"lambda_x=0", "lambda_x=300", "lambda_kc=0.5"}
+
+
+def test_run_continual__memory_of_every_run_is_kept(store: Store, tmp_path: Path) -> None:
+    run_continual(config(store, tmp_path, learners=["replay"], selections=["hgr"]))
+    (folder,) = (tmp_path / "study" / "runs").glob("*.memory")
+    memory = ReplayMemory.load(folder)
+    assert len(memory) == 3 * 2 * 2
+    assert np.isfinite(memory.rows[["score", "sigma", "logit"]]).all(axis=None)
+    assert memory.choices["a"]["encoder"] != memory.choices["b"]["encoder"]
+
+
+def test_run_continual__runs_that_fail_are_named_and_the_others_finished(
+    store: Store, tmp_path: Path
+) -> None:
+    probe = HeadConfig("hsic_probe", {**PROBE, "n_components": 4, "warm_start": True})
+    study = config(
+        store, tmp_path, head=probe, learners=["fine_tune", "replay"], selections=["random"],
+        later_params={"n_components": 5},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match=r"2 of 2 that did not, the first: .*fine_tune.*shape"):
+        run_continual(study)
+    study = config(
+        store, tmp_path / "2", learners=["joint", "replay"], selections=["k_center", "random"],
+        selection_params={"k_center": {"start": 1000}},
+    )  # fmt: skip
+    with pytest.raises(ConfigError, match="1 of 3 that did not, the first: replay k_center"):
+        run_continual(study)
+    assert len(list(Path(study.output, "runs").glob("*.parquet"))) == 2
+
+
+def test_run_continual__other_studies_stay(store: Store, tmp_path: Path) -> None:
     run_continual(config(store, tmp_path, learners=["fine_tune"]))
-    with pytest.raises(StoreExistsError, match="with other settings"):
+    with pytest.raises(StoreExistsError, match="same settings and rows"):
         run_continual(config(store, tmp_path, learners=["joint"]))
+    run_continual(config(store, tmp_path, learners=["joint"], overwrite=True))
+    assert (tmp_path / "study.old-1" / "report.md").exists()
+
+
+def test_run_continual__reported_rows_must_not_be_learned_from(
+    store: Store, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="must not be those of 'train'"):
+        run_continual(config(store, tmp_path, test="train"))
+    with pytest.raises(ConfigError, match="unknown dataset 'd'"):
+        run_continual(config(store, tmp_path, tails=["a", "d"]))
+    assert not (tmp_path / "study").exists()
+
+
+def test_run_continual__generators_are_told_apart(store: Store, tmp_path: Path) -> None:
+    study = config(
+        store, tmp_path, domain="generator", target="generator", head=HeadConfig("ridge_probe"),
+        learners=["merge", "joint", "replay", "nearest_mean"], selections=["random"], keep=[0.5],
+    )  # fmt: skip
+    found = run_continual(study).scores
+    last = found[found["step"] == 2].groupby("learner")["accuracy"].mean()
+    assert last["merge"] == last["joint"]
+    assert (last > 1 / 4).all()
+    assert heads.HEADS["ridge_probe"].multiclass

@@ -27,13 +27,13 @@ def test_batches__shuffled_hold_replayed_rows_at_their_end() -> None:
     present, memory = sources()
     replay = ReplayBatches(present, memory, 4)
     batches = list(replay.batches(Pass(16, 0, 2)))
-    assert [batch.n_replayed for batch in batches] == [4, 4, 2]
+    assert [batch.terms[1].n_rows for batch in batches] == [4, 4, 2]
     for batch in batches:
-        new, old = batch.parts()
+        (new, _), (old, _) = batch.parts()
         assert (new.index < 40).all()
         assert (old.index >= 40).all()
         np.testing.assert_array_equal(batch.y, replay.targets["label"].codes[batch.index])
-    seen = np.concatenate([batch.parts()[0].index for batch in batches])
+    seen = np.concatenate([batch.parts()[0][0].index for batch in batches])
     assert sorted(seen.tolist()) == list(range(40))
     again = list(replay.batches(Pass(16, 0, 2)))
     assert all((a.index == b.index).all() for a, b in zip(batches, again, strict=True))
@@ -41,7 +41,8 @@ def test_batches__shuffled_hold_replayed_rows_at_their_end() -> None:
 
 def test_batches__the_memory_is_cycled_through_in_new_orders() -> None:
     present, memory = sources()
-    replayed = [b.parts()[1].index for b in ReplayBatches(present, memory, 10).batches(Pass(4, 0))]
+    batches = ReplayBatches(present, memory, 10).batches(Pass(4, 0))
+    replayed = [batch.parts()[1][0].index for batch in batches]
     assert len(replayed) == 10
     assert all(sorted(rows.tolist()) == list(range(40, 50)) for rows in replayed)
     assert len({tuple(rows) for rows in replayed}) > 5

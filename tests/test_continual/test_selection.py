@@ -1,6 +1,8 @@
-"""Selections against worked examples, brute force, and what theory promises."""
+"""Every selection: what it answers, to what, and that it says what is wrong."""
 
-from itertools import combinations
+import json
+import tracemalloc
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -8,34 +10,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
-from scipy.stats import binom
-from threadpoolctl import threadpool_limits
 
-from continual.selection import SELECTIONS, Reservoir, n_kept, select
-from continual.selection.greedy import greedy, min_max
-from continual.selection.hgr import choose_hgr, choose_k_center, relevance_of
-from continual.selection.relevance import (
-    agreement,
-    column_relevance,
-    exact_relevance,
-    median_sigma,
-    nystrom_relevance,
+from continual.selection import (
+    LABELS_ONLY,
+    SELECTIONS,
+    centring,
+    check_selection,
+    choose,
+    kernel,
+    n_kept,
+    select,
 )
+from continual.selection.centring import centred, squares_from_mean
+from continual.selection.kernel import median_sigma
 from featstore.errors import ConfigError
-from heads.hsic.statistics import center_gram, hsic_biased, rbf_gram
 
-FLOAT32 = 2e-6  # kernel values in float32, summed in float64
-WORKED = np.array([0, 1, 2, 10, 11, 30], float)[:, None]
+BY_REPRESENTATION = sorted(set(SELECTIONS) - LABELS_ONLY)
+COPIES = 3  # as float32: rows of the class, centred rows, and less than one for vectors
+COPIES_BY_HERDING = 4  # centred rows as float64
+FLOAT32 = 1e-6  # of the largest, in sums of float32 products
 
 
 def no_rng() -> np.random.Generator:
     return np.random.default_rng(0)
-
-
-def dense_relevance(Z: NDArray[np.float64], sigma: float) -> NDArray[np.float64]:
-    """The definition: rows of the centred kernel."""
-    centred = center_gram(rbf_gram(cdist(Z, Z, "sqeuclidean"), sigma))
-    return (centred**2).sum(1)
 
 
 def blobs(n_samples: int, n_components: int, seed: int = 0) -> NDArray[np.float64]:
@@ -43,96 +40,11 @@ def blobs(n_samples: int, n_components: int, seed: int = 0) -> NDArray[np.float6
     return rng.normal(size=(n_samples, n_components)) + 4 * (np.arange(n_samples) % 2)[:, None]
 
 
-@pytest.mark.parametrize("n_samples", [1, 2, 7, 600, 1100])
-def test_exact_relevance__is_that_of_the_dense_matrix(n_samples: int) -> None:
-    Z = blobs(n_samples, 8)
-    expected = dense_relevance(Z, 3.0)
-    np.testing.assert_allclose(exact_relevance(Z, 3.0), expected, rtol=FLOAT32, atol=FLOAT32)
-
-
-def test_exact_relevance__sums_to_hsic_of_the_rows_with_themselves() -> None:
-    Z = blobs(300, 5) + 100  # far from the origin
-    K = rbf_gram(cdist(Z, Z, "sqeuclidean"), 2.0)
-    expected = (len(Z) - 1) ** 2 * hsic_biased(K, K)
-    assert exact_relevance(Z, 2.0).sum() == pytest.approx(expected, rel=FLOAT32)
-
-
-def test_exact_relevance__worked_example() -> None:
-    expected = [0.754396, 0.875600, 0.754064, 1.371588, 1.371860, 1.251836]
-    np.testing.assert_allclose(exact_relevance(WORKED, 2.0), expected, atol=2e-6)
-
-
-@pytest.mark.parametrize(
-    ("lambda_kc", "picks"),
-    [(0, [4, 3, 5, 1]), (0.5, [5, 3, 4, 1]), (1, [5, 3, 4, 1]), (2, [5, 1, 4, 3])],
-)
-def test_hgr__worked_example(lambda_kc: float, picks: list[int]) -> None:
-    found = choose_hgr(WORKED, 4, no_rng(), lambda_kc=lambda_kc, sigma=2.0)
-    assert found.tolist() == picks
-
-
-def test_hgr__large_weight_of_coverage_is_k_center() -> None:
-    assert choose_hgr(WORKED, 4, no_rng(), lambda_kc=1e6, sigma=2.0).tolist() == [5, 0, 4, 2]
-    assert choose_k_center(WORKED, 4, no_rng(), start=5).tolist() == [5, 0, 4, 2]
-
-
-def brute_force_hgr(
-    Z: NDArray[np.float64], n_keep: int, lambda_kc: float, sigma: float
-) -> list[int]:
-    """The definition, step by step."""
-    relevance = min_max(dense_relevance(Z, sigma))
-    chosen: list[int] = []
-    for _ in range(n_keep):
-        to = Z[chosen] if chosen else Z.mean(0)[None]
-        distance = min_max(cdist(Z, to, "sqeuclidean").min(1))
-        score = (1 - relevance) + lambda_kc * (1 - distance)
-        score[chosen] = np.inf
-        chosen.append(int(np.argmin(score)))
-    return chosen
-
-
-@given(st.integers(0, 10_000), st.sampled_from([0.0, 0.3, 1.0, 3.0]))
-def test_hgr__is_the_definition_step_by_step(seed: int, lambda_kc: float) -> None:
-    rng = np.random.default_rng(seed)
-    Z = rng.normal(size=(int(rng.integers(6, 60)), 3))
-    found = choose_hgr(Z, 5, no_rng(), lambda_kc=lambda_kc, sigma=1.5)
-    assert found.tolist() == brute_force_hgr(Z, 5, lambda_kc, 1.5)
-
-
-@pytest.mark.parametrize("n_keep", [1, 2, 3, 4])
-def test_k_center__worked_example(n_keep: int) -> None:
-    Z = np.arange(11.0)[:, None]
-    chosen = choose_k_center(Z, n_keep, no_rng(), start=0)
-    assert chosen.tolist() == [0, 10, 5, 2][:n_keep]
-    assert cdist(Z, Z[chosen]).min(1).max() == [10, 5, 2, 2][n_keep - 1]
-
-
-@given(st.integers(0, 10_000), st.integers(2, 4))
-def test_k_center__radius_is_at_most_twice_the_optimum(seed: int, n_keep: int) -> None:
-    Z = np.random.default_rng(seed).normal(size=(12, 2))
-    D = cdist(Z, Z)
-    best = min(D[:, list(rows)].min(1).max() for rows in combinations(range(12), n_keep))
-    assert D[:, choose_k_center(Z, n_keep, no_rng())].min(1).max() <= 2 * best * (1 + 1e-6)
-
-
-@given(st.integers(0, 1000))
-def test_greedy__does_not_depend_on_the_number_of_threads(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    Z = rng.integers(0, 3, size=(40, 2)).astype(float)  # many ties
-    found = []
-    for n_threads in (1, 2):
-        with threadpool_limits(n_threads):
-            found.append(greedy(Z, 12, 1.0, np.zeros(40), np.zeros(40)).tolist())
-    assert found[0] == found[1]
-    assert len(set(found[0])) == 12
-
-
 def test_herding__worked_example() -> None:
     Z = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [4, 4]], float)
-    chosen = select("herding", Z, np.zeros(5), 3, no_rng())
-    assert chosen.tolist() == [3, 1, 2]
-    steps = [np.linalg.norm(Z.mean(0) - Z[chosen[:k]].mean(0)) for k in (1, 2, 3)]
-    np.testing.assert_allclose(steps, [0.282843, 0.728011, 0.754247], atol=1e-6)
+    found = choose("herding", Z, np.zeros(5), 3, no_rng())
+    assert found.rows.tolist() == [3, 1, 2]
+    np.testing.assert_allclose(found.score, [0.282843, 0.728011, 0.754247], atol=1e-6)
 
 
 @given(st.integers(0, 1000))
@@ -146,71 +58,190 @@ def test_herding__is_the_definition_step_by_step(seed: int) -> None:
     assert select("herding", Z, np.zeros(20), 6, no_rng()).tolist() == chosen
 
 
-def test_nystrom__with_every_row_a_landmark_is_exact() -> None:
-    Z = blobs(200, 6)
-    exact = dense_relevance(Z, 3.0)
-    np.testing.assert_allclose(nystrom_relevance(Z, 3.0, no_rng(), 200), exact, rtol=1e-4)
+def test_kernel_herding__score_is_the_mean_discrepancy_of_the_kernel() -> None:
+    Z = blobs(60, 3)
+    found = choose("kernel_herding", Z, np.zeros(60), 5, no_rng(), sigma=3.0)
+    K = np.exp(-cdist(Z, Z, "sqeuclidean") / 18)
+    kept = found.rows
+    squared = K.mean() - 2 * K[kept].mean() + K[np.ix_(kept, kept)].mean()
+    assert found.score[-1] == pytest.approx(np.sqrt(squared), rel=1e-3)  # features are float32
+    assert found.sigma.tolist() == [3.0] * 5
 
 
-def test_approximations__rank_like_the_exact_values() -> None:
-    Z = blobs(2000, 64)
-    sigma = median_sigma(Z, no_rng())
-    exact = exact_relevance(Z, sigma)
-    assert agreement(nystrom_relevance(Z, sigma, no_rng(), 512), exact).spearman >= 0.99
-    columns = agreement(column_relevance(Z, sigma, no_rng(), 1024), exact)
-    assert columns.spearman >= 0.98
-    assert columns.error < 0.05
-    assert agreement(column_relevance(Z, sigma, no_rng(), 2000), exact).error < 1e-5
+def test_leverage__score_is_the_diagonal_of_the_hat_matrix() -> None:
+    Z = blobs(50, 4)
+    found = choose("leverage", Z, np.zeros(50), 50, no_rng(), ridge=0.5)
+    rows = Z - Z.mean(0)
+    gram = rows.T @ rows
+    hat = rows @ np.linalg.solve(gram + 0.5 * np.trace(gram) / 4 * np.eye(4), rows.T)
+    np.testing.assert_allclose(found.score, np.diag(hat)[found.rows], rtol=1e-5)
 
 
-def test_relevance__of_equal_rows_is_nothing() -> None:
-    Z = np.ones((10, 3))
-    np.testing.assert_allclose(relevance_of(Z, no_rng()), 0, atol=1e-12)
-    assert choose_hgr(Z, 3, no_rng()).tolist() == [0, 1, 2]
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_choose__keeps_rows_of_every_class_the_same_for_a_seed(name: str) -> None:
+    Z, y = blobs(90, 4), np.tile(["a", "b", "c"], 30)
+    first, again = (choose(name, Z, y, 5, np.random.default_rng(3)) for _ in range(2))
+    assert first.rows.tolist() == again.rows.tolist()
+    assert y[first.rows].tolist() == ["a"] * 5 + ["b"] * 5 + ["c"] * 5
+    assert len(set(first.rows.tolist())) == 15
+    assert sorted(select(name, Z, y, 30, no_rng())) == list(range(90))
+    assert sorted(select(name, Z, y, 99, no_rng())) == list(range(90))
 
 
-@pytest.mark.parametrize("name", [*SELECTIONS, "reservoir"])
-def test_select__keeps_rows_of_every_class_the_same_for_a_seed(name: str) -> None:
-    Z, y = blobs(90, 4), np.repeat([0, 1, 2], 30)
-    first, again = (select(name, Z, y, 5, np.random.default_rng(3)) for _ in range(2))
-    assert first.tolist() == again.tolist()
-    assert len(set(first.tolist())) == 15
-    if name != "reservoir":
-        assert np.bincount(y[first]).tolist() == [5, 5, 5]
-        assert sorted(select(name, Z, y, 30, np.random.default_rng(0))) == list(range(90))
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_choose__says_by_what(name: str) -> None:
+    Z, y = blobs(60, 4), np.repeat([0, 1], 30)
+    found = choose(name, Z, y, 4, no_rng())
+    assert [part.dtype for part in found[:3]] == [np.int64, np.float64, np.float64]
+    assert [part.shape for part in found[:3]] == [(8,)] * 3
+    assert json.loads(json.dumps(found.notes, allow_nan=False)).keys() == {"0", "1"}
+    assert np.isnan(found.score).all() == (name in LABELS_ONLY)
+    by_kernel = name in ("hgr", "relevance_only", "kernel_herding")
+    assert np.isfinite(found.sigma).all() == by_kernel
+    if by_kernel:
+        assert found.sigma[0] == median_sigma(Z[:30], no_rng())
+        assert found.sigma[7] == median_sigma(Z[30:], no_rng())
 
 
-@pytest.mark.parametrize("name", sorted(SELECTIONS))
-def test_select__float32_and_float64_choose_alike(name: str) -> None:
-    Z = blobs(50, 4).astype(np.float32)
-    chosen = [select(name, part, np.zeros(50), 9, no_rng()) for part in (Z, Z.astype(float))]
-    assert chosen[0].tolist() == chosen[1].tolist()
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_choose__bears_classes_of_any_size_and_equal_rows(name: str) -> None:
+    y = np.repeat([0, 1, 2, 3], [1, 2, 9, 20])
+    Z = np.repeat([[0.0, 1.0], [3.0, 3.0], [7.0, 0.1]], [1, 11, 20], axis=0)  # 1 of 2 differs
+    Z[12:14] += [[1.0], [1.0]]  # two of twenty
+    found = choose(name, Z, y, 6, no_rng())
+    assert len(set(found.rows.tolist())) == len(found.rows) == 1 + 2 + 6 + 6
+    assert name in LABELS_ONLY or np.isfinite(found.score).all()
+    nothing = choose(name, Z[:0], y[:0], 6, no_rng())
+    assert len(nothing.rows) == len(nothing.score) == 0
+    assert nothing.notes == {}
 
 
-def test_select__mistakes_are_named() -> None:
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_choose__does_not_depend_on_type_and_layout(name: str) -> None:
+    Z = np.round(blobs(120, 5) * 64) / 64  # exact as float16
+    y = np.repeat([0, 1], 60)
+    expected = select(name, Z, y, 9, no_rng()).tolist()
+    strided = np.repeat(Z.astype(np.float32), 3, axis=1)[:, ::3]
+    for other in (Z.astype(np.float16), Z.astype(np.float32), np.asfortranarray(Z), strided):
+        assert select(name, other, y, 9, no_rng()).tolist() == expected
+
+
+@pytest.mark.parametrize("size", [1, 7, 64])
+@pytest.mark.parametrize("name", BY_REPRESENTATION)
+def test_choose__does_not_depend_on_the_size_of_blocks(
+    name: str, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Z, y = blobs(150, 4), np.zeros(150)
+    expected = select(name, Z, y, 20, no_rng()).tolist()
+    monkeypatch.setattr(kernel, "TILE", size)
+    monkeypatch.setattr(centring, "BLOCK", size)
+    assert select(name, Z, y, 20, no_rng()).tolist() == expected
+
+
+@pytest.mark.parametrize("name", sorted(LABELS_ONLY))
+def test_choose__by_chance_needs_no_representations(name: str) -> None:
+    y = np.repeat([0, 1], 30)
+    Z = np.full((60, 2), np.nan)
+    expected = select(name, Z, y, 4, no_rng()).tolist()
+    assert select(name, None, y, 4, no_rng()).tolist() == expected
+
+
+@pytest.mark.parametrize("name", BY_REPRESENTATION)
+def test_choose__memory_grows_with_the_rows_only(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(centring, "BLOCK", 256)  # blocks and tiles small against the rows
+    monkeypatch.setattr(kernel, "TILE", 64)
+    relevance = {"relevance": "columns", "sigma": 9.0}
+    options = relevance if name in ("hgr", "relevance_only") else {}
+    peaks = []
+    for n_samples in (4000, 12_000):
+        Z, y = np.zeros((n_samples, 64), np.float32), np.zeros(n_samples)
+        Z[:, 0] = np.arange(n_samples) % 97
+        tracemalloc.start()
+        select(name, Z, y, 10, no_rng(), **options)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    per_row = (peaks[1] - peaks[0]) / 8000
+    assert per_row < 64 * 4 * (COPIES_BY_HERDING if "herding" in name else COPIES)
+
+
+@pytest.mark.parametrize(
+    ("Z", "match"),
+    [
+        (np.zeros(6), r"'Z' must have the shape.*6 labels, got \(6,\)"),
+        (np.zeros((5, 2)), r"6 labels, got \(5, 2\)"),
+        (np.zeros((6, 0)), r"got \(6, 0\)"),
+        (None, "'Z' must hold representations, got None"),
+        ([[0.0], [1], [2], [np.nan], [4], [np.inf]], "'Z' must be finite, got nan in row 3"),
+    ],
+)
+def test_choose__mistakes_in_rows_are_named(Z: object, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        select("herding", Z, np.zeros(6), 1, no_rng())
+
+
+def test_choose__mistakes_in_names_are_named() -> None:
+    Z, y = blobs(6, 1), np.zeros(6)
     with pytest.raises(ConfigError, match=r"'herdin'.*did you mean 'herding'"):
-        select("herdin", WORKED, np.zeros(6), 1, no_rng())
-    with pytest.raises(ConfigError, match="'keep' must be"):
-        n_kept(3, 0)
+        select("herdin", Z, y, 1, no_rng())
+    with pytest.raises(ConfigError, match=r"option of selection 'hgr' 'lambda'.*'lambda_kc'"):
+        select("hgr", Z, y, 1, no_rng(), **{"lambda": 2})
+    with pytest.raises(ConfigError, match=r"option of selection 'random' 'device'.*\[\]"):
+        select("random", Z, y, 1, no_rng(), device="cpu")
+    with pytest.raises(ValueError, match=r"'y' must hold one label per row.*\(6, 1\)"):
+        select("random", Z, np.zeros((6, 1)), 1, no_rng())
 
 
-def test_reservoir__balances_classes_and_keeps_every_row_of_rare_ones() -> None:
-    labels = ["many"] * 500 + ["few"] * 5
-    reservoir = Reservoir(20, no_rng())
-    reservoir.offer(range(505), labels)
-    kept = reservoir.rows()
-    assert kept["few"].tolist() == [500, 501, 502, 503, 504]
-    assert len(kept["many"]) == 15
+@pytest.mark.parametrize(
+    ("name", "options", "match"),
+    [
+        ("hgr", {"lambda_kc": -1}, "'lambda_kc' of selection 'hgr' must be a finite number >= 0"),
+        ("hgr", {"lambda_kc": "2"}, "finite number >= 0, got '2'"),
+        ("hgr", {"lambda_kc": np.inf}, "got inf"),
+        ("hgr", {"sigma": 0}, "must be a finite number > 0, or null, got 0"),
+        ("hgr", {"relevance": "nystrm"}, r"must be one of \['auto', 'exact', 'nystrom', 'columns"),
+        ("hgr", {"device": "tpu"}, r"must be one of \['cpu', 'cuda', 'auto'\], got 'tpu'"),
+        ("k_center", {"shard_rows": 2.5}, "must be a whole number >= 1, or null, got 2.5"),
+        ("k_center", {"rounds": True}, r"must be one of \[1, 2\], got True"),
+        ("k_center", {"start": -1}, "must be a whole number >= 0, or null, got -1"),
+        ("kernel_herding", {"n_landmarks": 0}, "must be a whole number >= 1, got 0"),
+        ("leverage", {"ridge": 0}, "must be a finite number > 0, got 0"),
+    ],
+)
+def test_check_selection__illegal_values_are_named(
+    name: str, options: dict[str, object], match: str
+) -> None:
+    with pytest.raises(ConfigError, match=match):
+        check_selection(name, options)
 
 
-@pytest.mark.slow
-def test_reservoir__rows_of_a_class_are_kept_with_equal_chances() -> None:
-    n_seeds, n_rows, capacity = 2000, 30, 6
-    counts = np.zeros(n_rows)
-    for seed in range(n_seeds):
-        reservoir = Reservoir(capacity, np.random.default_rng(seed))
-        reservoir.offer(range(n_rows), [0] * n_rows)
-        counts[reservoir.rows()[0]] += 1
-    low, high = binom.interval(1 - 1e-4 / n_rows, n_seeds, capacity / n_rows)
-    assert low <= counts.min()
-    assert counts.max() <= high
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_check_selection__defaults_are_legal(name: str) -> None:
+    parameters = signature(SELECTIONS[name]).parameters.values()
+    check_selection(name, {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY})
+
+
+@pytest.mark.parametrize("name", BY_REPRESENTATION)
+def test_select__chooses_the_same_where_torch_computes(name: str) -> None:
+    Z, y = blobs(300, 4), np.repeat([0, 1], 150)
+    options = {"relevance": "nystrom"} if name == "relevance_only" else {}
+    expected = select(name, Z, y, 12, no_rng(), **options).tolist()
+    assert select(name, Z, y, 12, no_rng(), device="auto", **options).tolist() == expected
+
+
+@pytest.mark.parametrize("keep", [0, -1, 1.5, np.nan, np.inf, True, "2"])
+def test_n_kept__takes_fractions_and_whole_numbers(keep: float) -> None:
+    with pytest.raises(ConfigError, match="'keep' must be a fraction"):
+        n_kept(3, keep)
+
+
+def test_n_kept__rounds_up_but_not_what_is_whole() -> None:
+    assert [n_kept(100, 0.07), n_kept(101, 0.07), n_kept(3, 1e-9), n_kept(0, 0.5)] == [7, 8, 1, 0]
+
+
+def test_centred__is_the_difference_from_the_mean() -> None:
+    Z = blobs(9000, 3) + 1000
+    rows = Z - Z.mean(0)
+    np.testing.assert_allclose(centred(Z), rows, atol=FLOAT32 * np.abs(rows).max())
+    np.testing.assert_allclose(squares_from_mean(Z), (rows**2).sum(1), rtol=1e-12)
