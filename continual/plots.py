@@ -23,6 +23,8 @@ NARROWEST, WIDEST = 2.2, 13.0
 LETTER, LINE, GAP, BAR = 0.08, 0.15, 0.45, 0.2
 """Width of a letter, height of a line of a title, what is between matrices, and the width of the
 scale of colours, in inches."""
+SPREAD = 0.6
+"""Part of a step over which the ways of one step are spread, side by side."""
 SPAN = 0.05
 """Difference of scores that the scale of colours spans at least."""
 DARK = 0.5
@@ -106,8 +108,8 @@ def plot_over_time(scores: pd.DataFrame, metric: str, path: Path | str) -> None:
     metric
         Column to draw.
     path
-        PNG file to write; a panel for each base, bands of the 95 % interval over orders and seeds;
-        ways beyond `MOST` are left out, and counted.
+        PNG file to write; a panel for each base, bars of the 95 % interval over orders and seeds,
+        side by side; ways beyond `MOST` are left out, and counted.
     """
     from matplotlib.figure import Figure
 
@@ -124,7 +126,8 @@ def plot_over_time(scores: pd.DataFrame, metric: str, path: Path | str) -> None:
     for axes, (base, rows) in zip(grid, panels, strict=True):
         for number, way in enumerate(ways):
             own = rows[(rows[WAY[1:]] == list(way[1:])).all(axis=1)]
-            _draw_line(axes, own, number, names[way])
+            aside = SPREAD * (number - (len(ways) - 1) / 2) / len(ways)
+            _draw_line(axes, own, number, names[way], aside)
         steps = np.unique(rows["step"].to_numpy())
         shown = steps[:: -(-len(steps) // 12)]
         axes.set_xticks(shown, shown + 1)
@@ -155,13 +158,15 @@ def _draw_matrix(axes: Any, R: Matrix, low: float, high: float) -> Any:
     return image
 
 
-def _draw_line(axes: Any, rows: pd.DataFrame, number: int, name: str) -> None:
-    """Draw one way over time with its interval."""
+def _draw_line(axes: Any, rows: pd.DataFrame, number: int, name: str, aside: float) -> None:
+    """Draw one way over time with its intervals, a little aside of the steps."""
     colour = COLOURS[number % len(COLOURS)]
     mean, half = rows["score"].to_numpy(), rows["score_half"].fillna(0).to_numpy()
-    axes.fill_between(rows["step"], mean - half, mean + half, color=colour, alpha=0.13, linewidth=0)
+    place = rows["step"].to_numpy() + aside
+    ends = np.clip([mean - half, mean + half], 0, 1)
+    axes.vlines(place, *ends, color=colour, alpha=0.45, linewidth=1.2)
     axes.plot(
-        rows["step"],
+        place,
         mean,
         LINES[number // len(COLOURS) % len(LINES)],
         marker=MARKERS[number % len(MARKERS)],

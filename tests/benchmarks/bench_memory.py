@@ -57,11 +57,11 @@ def train(name: str, path: str) -> dict[str, int]:
     warnings.simplefilter("ignore")  # a few passes do not converge
     ds = featstore.open(path).select()
     heads.fit(HEADS[name](), ds.isel(sample=slice(1024), layer=slice(1)))  # loads libraries
-    before, anonymous, over = _status(), [0], threading.Event()
+    before, anonymous, over = resident(), [0], threading.Event()
 
     def watch() -> None:
         while not over.wait(0.002):
-            anonymous.append(_status()["RssAnon"])
+            anonymous.append(resident()["RssAnon"])
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -70,12 +70,12 @@ def train(name: str, path: str) -> dict[str, int]:
     over.set()
     watcher.join()
     return {
-        "total": _status()["VmHWM"] - before["VmRSS"],
+        "total": resident()["VmHWM"] - before["VmRSS"],
         "anonymous": max(anonymous) - before["RssAnon"],
     }
 
 
-def _status() -> dict[str, int]:
+def resident() -> dict[str, int]:
     """Return the kernel's account of this process's memory, in bytes."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if " kB" in line}
