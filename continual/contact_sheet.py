@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 TILE, GAP, BAR = 112, 4, 18
 """Side of a thumbnail, space around it, and height of the caption of a row, in pixels."""
+FEWEST = 4
+"""Columns of a sheet at least, so that captions have room."""
 KINDS = ("real", "fake")
 
 
@@ -79,20 +81,21 @@ def contact_sheet(memory: "ReplayMemory", store: "Store", path: Path, per_row: i
         raise ConfigError("a contact sheet needs rows, got an empty memory.")
     groups = list(memory.rows.groupby(["domain", "label"], sort=False))
     step = TILE + GAP
-    size = (per_row * step + GAP, len(groups) * (step + BAR) + GAP)
+    columns = min(per_row, max(FEWEST, *(len(rows) for _, rows in groups)))
+    size = (columns * step + GAP, len(groups) * (step + BAR) + GAP)
     sheet, n_missing = Image.new("RGB", size, "white"), 0
     draw = ImageDraw.Draw(sheet)
     for number, ((domain, _), rows) in enumerate(groups):
         top, kind = GAP + number * (step + BAR), KINDS[int(rows["label"].iloc[0])]
         draw.text((GAP, top), f"{domain}: {len(rows)} {kind}", fill="black", font_size=13)
-        shown = rows.sort_values("rank").head(per_row)
+        shown = rows.sort_values("rank").head(columns)
         for place, (_, row) in enumerate(shown.iterrows()):
             thumbnail = _thumbnail(_file_of(store, row))
             n_missing += thumbnail is None
             corner = (GAP + place * step, top + BAR)
             sheet.paste(thumbnail or Image.new("RGB", (TILE, TILE), "lightgrey"), corner)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    sheet.save(path, "PNG")
     return n_missing
 
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Domains(NamedTuple):
     """Rows of several domains.
 
-    ``ds`` is a lazy selection that holds them all, ``rows`` the sorted positions in it of every
-    domain. Domains that are generators may have real images in common.
+    ``ds`` is a lazy selection of them all and nothing else, ``rows`` the sorted positions in it of
+    every domain. Domains that are generators may have real images in common.
     """
 
     ds: "xr.Dataset"
@@ -81,7 +81,9 @@ def domains_of(config: ContinualConfig, store: Store, names: Sequence[str], spli
         rows[name] = np.flatnonzero(own)
         if not len(rows[name]):
             raise ConfigError(f"{kind} {name!r} must have rows of split {split!r}, got none.")
-    return Domains(ds, rows)
+    used = np.unique(np.concatenate([*rows.values()]))
+    places = {name: np.searchsorted(used, own) for name, own in rows.items()}
+    return Domains(ds.isel(sample=used), places)
 
 
 def steps_of(config: ContinualConfig, run: StreamRun, domains: Domains) -> list[Step]:
@@ -100,18 +102,18 @@ def steps_of(config: ContinualConfig, run: StreamRun, domains: Domains) -> list[
     -------
     list of Step
         One per domain of the order. A domain that comes several times brings other rows each time,
-        of both classes in equal shares.
+        of both classes in equal shares. Which rows a domain brings all in all depends on its name
+        and the seed, not on the order.
 
     Raises
     ------
     ConfigError
         If a step has rows of one class only, or too few for the imbalance.
     """
-    rng = np.random.default_rng((run.seed, len(run.order)))
     labels = domains.ds["label"].values
     parts: dict[str, list[Rows]] = {}
     for name in dict.fromkeys(run.order):
-        rows = domains.rows[name]
+        rows, rng = domains.rows[name], np.random.default_rng((run.seed, *name.encode()))
         if config.ratio is not None:
             rows = rows[imbalanced(labels[rows], config.ratio, rng)]
         parts[name] = _visits(rows, labels, run.order.count(name), rng)
@@ -119,6 +121,7 @@ def steps_of(config: ContinualConfig, run: StreamRun, domains: Domains) -> list[
     brought = [parts[name][visit] for name, visit in learned]
     if config.blur:
         together = np.concatenate(brought)
+        rng = np.random.default_rng((run.seed, len(brought)))
         mixed = blurred([len(rows) for rows in brought], config.blur, rng)
         brought = [np.unique(together[rows]) for rows in mixed]
     steps = [

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -60,6 +61,7 @@ class ReplayMemory:
         domain: str,
         how: Mapping[str, Any],
         logits: ArrayLike = np.nan,
+        classes: ArrayLike | None = None,
     ) -> None:
         """Add rows of a domain; rows of the same domain that were kept before are replaced.
 
@@ -76,6 +78,8 @@ class ReplayMemory:
             What is known of the choice, of JSON types.
         logits
             Decision values of the head for the rows chosen (n_kept,).
+        classes
+            What each of the rows chosen was chosen as (n_kept,); its label if None.
 
         Raises
         ------
@@ -87,10 +91,11 @@ class ReplayMemory:
         self._require_origin(ds)
         kept = ds.isel(sample=choice.rows)
         label = kept["label"].values.astype(np.int8)
+        kinds = label if classes is None else np.asarray(classes)
         rows = pd.DataFrame(
             {
                 "domain": domain,
-                "rank": pd.Series(label).groupby(label).cumcount().to_numpy(),
+                "rank": pd.Series(label).groupby(kinds).cumcount().to_numpy(),
                 "label": label,
                 **{name: _names(kept, name) for name in ("generator", "dataset", "split")},
                 "row": kept["row"].values,
@@ -129,10 +134,10 @@ class ReplayMemory:
         ConfigError
             If the capacity does not hold a row of each.
         """
-        sizes = self.rows.groupby(["domain", "label"], sort=False).size()
-        if capacity < len(sizes):
+        n_classes = int((self.rows["rank"] == 0).sum())
+        if capacity < n_classes:
             raise ConfigError(
-                f"'capacity' must hold a row of each of {len(sizes)} classes and domains, got "
+                f"'capacity' must hold a row of each of {n_classes} classes and domains, got "
                 f"{capacity}."
             )
         ordered = self.rows.assign(place=np.arange(len(self.rows))).sort_values(["rank", "place"])
@@ -224,13 +229,17 @@ class ReplayMemory:
         source = Path(folder)
         try:
             record = json.loads((source / RECORD).read_text())
+            version, n_rows = record.get("format_version"), record.get("n_rows")
             rows = pd.read_parquet(source / ROWS).astype(COLUMNS)
-        except (OSError, ValueError, KeyError) as err:
+        except (OSError, ValueError, KeyError, AttributeError) as err:
             raise SchemaError(f"{str(source)!r} must hold a saved memory: {err}") from err
-        if record.get("format_version") != FORMAT_VERSION or record.get("n_rows") != len(rows):
+        whole = isinstance(record.get("choices"), dict) and isinstance(
+            record.get("features"), dict if len(rows) else NoneType
+        )
+        if version != FORMAT_VERSION or n_rows != len(rows) or not whole:
             raise SchemaError(
                 f"{str(source)!r} must hold a whole memory of format {FORMAT_VERSION}, got format "
-                f"{record.get('format_version')!r} with {len(rows)} rows; save it again."
+                f"{version!r} with {len(rows)} rows; save it again."
             )
         memory = cls()
         memory.rows, memory.features = rows[list(COLUMNS)], record["features"]

@@ -1,12 +1,16 @@
 """The runs of a study: variants, orders, seeds, learners, selections and budgets."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
+from math import isfinite
 from typing import Any
 
 import numpy as np
+import pandas as pd
+import yaml
 
 import featstore
 from continual.config import ContinualConfig, StreamRun
@@ -21,6 +25,7 @@ from featstore.layouts import FAKE
 from featstore.schema import METADATA_PREFIX
 from heads import HEADS
 from heads.experiments.config import make_heads
+from heads.experiments.memory import memory_limit
 
 FIXED = {"store", "output", "vary", "seeds", "n_jobs", "scheduler", "overwrite", "metric"}
 """What variants of one study have in common."""
@@ -39,8 +44,8 @@ def variants_of(config: ContinualConfig) -> dict[str, ContinualConfig]:
     Returns
     -------
     dict
-        Configurations by names such as ``"lambda_x=300, lambda_y=700"``; the study itself under the
-        empty name if nothing varies.
+        Configurations by names such as ``"lambda_x=300, lambda_y=700"``, with the whole of keys
+        that end alike; the study itself under the empty name if nothing varies.
 
     Raises
     ------
@@ -59,6 +64,9 @@ def variants_of(config: ContinualConfig) -> dict[str, ContinualConfig]:
     """
     plain = to_mapping(replace(config, vary=[]))
     found: dict[str, ContinualConfig] = {}
+    every = {key for axes in config.vary for key in axes}
+    n_alike = Counter(_end(key) for key in every)
+    shown = {key: _end(key) if n_alike[_end(key)] == 1 else key for key in every}
     for axes in config.vary:
         if not axes or not all(axes.values()):
             raise ConfigError(f"an entry of 'vary' must name keys with values, got {axes!r}.")
@@ -66,15 +74,26 @@ def variants_of(config: ContinualConfig) -> dict[str, ContinualConfig]:
             raise ConfigError(f"'vary' must not name {sorted(FIXED)}, got {wrong}.")
         for values in product(*axes.values()):
             point = dict(zip(axes, values, strict=True))
-            name = ", ".join(f"{key.rpartition('.')[2]}={_shown(v)}" for key, v in point.items())
-            assignments = [f"{key}={json.dumps(value)}" for key, value in point.items()]
+            name = ", ".join(f"{shown[key]}={_shown(value)}" for key, value in point.items())
+            assignments = [f"{key}={_as_yaml(value)}" for key, value in point.items()]
             changed = apply_overrides(plain, assignments)
             found[name] = from_mapping(ContinualConfig, changed, f"variant {name!r}")
     return found or {"": config}
 
 
+def _end(key: str) -> str:
+    return key.rpartition(".")[2]
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, list):
+        return "+".join(map(_shown, value))
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _as_yaml(value: Any) -> str:
+    """Return a value as YAML reads it, which takes the ``1e-05`` of JSON for text."""
+    return yaml.safe_dump(value, default_flow_style=True)
 
 
 def runs_of(config: ContinualConfig) -> list[StreamRun]:
@@ -125,7 +144,7 @@ def _orders(config: ContinualConfig) -> list[tuple[str, ...]]:
 
 
 def _by_time(config: ContinualConfig) -> tuple[str, ...]:
-    """Return the tails by the time of their first fake image to learn from."""
+    """Return the tails by the time of their first fake image to learn from that has one."""
     domains = domains_of(config, featstore.open(config.store), config.tails, config.train)
     column = f"{METADATA_PREFIX}{config.time}"
     if column not in domains.ds.coords:
@@ -135,9 +154,16 @@ def _by_time(config: ContinualConfig) -> tuple[str, ...]:
             f"{[name.removeprefix(METADATA_PREFIX) for name in known]}, got {config.time!r}."
         )
     times, fake = domains.ds[column].values, domains.ds["label"].values == FAKE
-    rows = {name: own[fake[own]] for name, own in domains.rows.items()}
+    dated = fake & ~(pd.isna(times) | (times == ""))
+    rows = {name: own[dated[own]] for name, own in domains.rows.items()}
+    if timeless := [name for name, own in rows.items() if not len(own)]:
+        raise ConfigError(
+            f"order 'time' needs fake images with {config.time!r} of every domain, got none of "
+            f"{timeless}; leave them out, or give their order."
+        )
     names = np.concatenate([[name] * len(own) for name, own in rows.items()])
-    return in_time(names.tolist(), times[np.concatenate([*rows.values()])])
+    first = in_time(names.tolist(), times[np.concatenate([*rows.values()])])
+    return tuple(sorted(config.tails, key=first.index))
 
 
 def check(config: ContinualConfig) -> None:
@@ -168,16 +194,47 @@ def check(config: ContinualConfig) -> None:
         raise ConfigError(f"'base' and 'tails' must differ, got {sorted(overlap)} in both.")
     for keep in config.keep:
         n_kept(1, keep)
-    if not config.seeds or config.memory_batch_size < 1:
-        raise ConfigError(
-            f"'seeds' must name one and 'memory_batch_size' be at least 1, got {config.seeds} and "
-            f"{config.memory_batch_size}."
-        )
+    _check_lists(config)
+    _check_numbers(config)
     if config.base_head is not None and len(config.base) != 1:
         raise ConfigError(
             f"'base_head' needs the one domain that it has learned in 'base', got {config.base}."
         )
     _check_head(config)
+
+
+def _check_lists(config: ContinualConfig) -> None:
+    """Find lists that name nothing, or a thing twice, which would count as two runs."""
+    needed = {"tails", "seeds", "learners"}
+    if any(LEARNERS[name].has_memory for name in config.learners):
+        needed |= {"selections", "keep"}
+    for key in ("tails", "base", "seeds", "learners", "selections", "keep"):
+        values = getattr(config, key)
+        if key in needed and not values:
+            raise ConfigError(f"{key!r} must name one at least, got {values}.")
+        if key != "tails" and len(set(values)) < len(values):
+            raise ConfigError(f"{key!r} must name each once, got {values}.")
+
+
+def _check_numbers(config: ContinualConfig) -> None:
+    """Find numbers that are out of range."""
+    memory_limit(config.max_memory)
+    n_least = 2 * (len(config.tails) + bool(config.base))
+    ratio, capacity = config.ratio, config.capacity
+    for key, holds, what in (
+        ("seeds", min(config.seeds) >= 0, "0 or more"),
+        ("memory_batch_size", config.memory_batch_size >= 1, "at least 1"),
+        ("n_jobs", config.n_jobs != 0, "a number of processes, or -1"),
+        ("blur", 0 <= config.blur < 1, "in [0, 1)"),
+        ("ratio", ratio is None or (isfinite(ratio) and ratio > 0), "a finite number > 0"),
+        (
+            "capacity",
+            capacity is None or capacity >= n_least,
+            f"at least {n_least}, a row of each domain and class",
+        ),
+    ):
+        if not holds:
+            raise ConfigError(f"{key!r} must be {what}, got {getattr(config, key)}.")
 
 
 def _check_head(config: ContinualConfig) -> None:

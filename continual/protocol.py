@@ -11,14 +11,14 @@ import pandas as pd
 
 import featstore
 from continual.config import ContinualConfig, StreamRun
-from continual.domains import Domains, domains_of
+from continual.domains import domains_of
 from continual.jobs import in_parallel
 from continual.planning import runs_of, variants_of
-from continual.running import RUNS, Job, images_known, run_stream, train_start
+from continual.running import RUNS, Job, head_digest, images_known, run_stream, train_start
 from continual.study import Continual, write_study
 from featstore.config import to_mapping
 from featstore.durable import write_json
-from featstore.errors import ConfigError, StoreExistsError
+from featstore.errors import ConfigError, SchemaError, StoreExistsError
 from heads.evaluation.roles import require_disjoint, require_selection_split
 from heads.evaluation.runs import environment
 from heads.evaluation.whole_folder import whole_folder
@@ -54,9 +54,11 @@ def run_continual(config: ContinualConfig, *, progress: Progress | None = None) 
     ------
     ConfigError
         If the configuration is illegal, rows that are reported are learned from, or a run failed;
-        the others are finished then.
+        the others are finished then, unless a head that begins some of them failed.
     StoreExistsError
         If the folder holds another study.
+    SchemaError
+        If a file of the study is damaged.
 
     Notes
     -----
@@ -65,7 +67,10 @@ def run_continual(config: ContinualConfig, *, progress: Progress | None = None) 
     gives the same table.
     """
     variants, runs = variants_of(config), runs_of(config)
-    rows = {name: _checked_rows(variant, runs) for name, variant in variants.items()}
+    rows = {
+        name: _checked_rows(variant, [run for run in runs if run.variant == name])
+        for name, variant in variants.items()
+    }
     folder = Path(config.output).absolute()
     _claim(config, rows, folder)
     jobs = [Job(variants[run.variant], run, folder) for run in runs]
@@ -86,8 +91,27 @@ def run_continual(config: ContinualConfig, *, progress: Progress | None = None) 
                 f"every run must succeed, got {len(problems)} of {len(left)} that did not, the "
                 f"first: {problems[0]}"
             )
-    scores = pd.concat([pd.read_parquet(job.file) for job in jobs], ignore_index=True)
-    return write_study(scores, config.metric, folder, json.loads((folder / RECORD).read_text()))
+    scores = pd.concat([_read(job.file, pd.read_parquet) for job in jobs], ignore_index=True)
+    return write_study(scores, config.metric, folder, _read(folder / RECORD, _record))
+
+
+def _read(path: Path, read: Callable[[Path], Any]) -> Any:
+    """Read one file of a study."""
+    try:
+        return read(path)
+    except (OSError, ValueError) as err:
+        raise SchemaError(
+            f"every file of a study must be there and whole, got {str(path)!r}: {err}; "
+            "remove it if it is a run, or choose another 'output'."
+        ) from err
+
+
+def _record(path: Path) -> dict[str, Any]:
+    """Return the record of a study."""
+    record = json.loads(path.read_text())
+    if not isinstance(record, dict):
+        raise ValueError("it must be an object")
+    return record
 
 
 def _claim(config: ContinualConfig, rows: dict[str, Any], folder: Path) -> None:
@@ -96,7 +120,7 @@ def _claim(config: ContinualConfig, rows: dict[str, Any], folder: Path) -> None:
     identity = json.loads(json.dumps({"settings": settings, "rows": rows}))
     record = folder / RECORD
     if record.is_file():
-        found = json.loads(record.read_text())
+        found = _read(record, _record)
         if {name: found.get(name) for name in identity} == identity:
             return
         if not config.overwrite:
@@ -117,23 +141,18 @@ def _checked_rows(config: ContinualConfig, runs: list[StreamRun]) -> dict[str, s
     learned = domains_of(config, store, names, config.train)
     reported = domains_of(config, store, names, config.test)
     require_selection_split(learned.ds, what="the weights of a head")
-    test = _used(reported)
-    require_disjoint(test, _used(learned), "train")
+    require_disjoint(reported.ds, learned.ds, "train")
+    digests = {"train": _digest(learned.ds), "test": _digest(reported.ds)}
     if (known := images_known(config)) is not None:
-        require_disjoint(test, known, "base_head")
+        require_disjoint(reported.ds, known, "base_head")
+        digests["base_head"] = head_digest(config)
     for name, rows in learned.rows.items():
         if len(labels := np.unique(learned.ds["label"].values[rows])) < 2:
             raise ConfigError(
                 f"every domain must have real and fake rows, got {name!r} with labels "
                 f"{labels.tolist()} only."
             )
-    digests = {"train": _digest(learned.ds), "test": _digest(reported.ds)}
     return {"fingerprint": str(learned.ds.attrs["fingerprint"]), **digests}
-
-
-def _used(domains: Domains) -> "xr.Dataset":
-    """Return the rows that any domain has."""
-    return domains.select(np.unique(np.concatenate([*domains.rows.values()])))
 
 
 def _digest(ds: "xr.Dataset") -> str:

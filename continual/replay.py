@@ -37,16 +37,17 @@ class ReplayBatches:
     Raises
     ------
     ValueError
-        If the layers differ or `memory_batch_size` is not positive.
+        If the layers differ, `memory_batch_size` is not positive, or the memory is empty.
     """
 
     def __init__(
         self, present: BatchSource, memory: BatchSource, memory_batch_size: int = 32
     ) -> None:
-        if present.layers != memory.layers or memory_batch_size < 1:
+        n_rows = min(memory_batch_size, memory.n_samples)
+        if present.layers != memory.layers or n_rows < 1:
             raise ValueError(
                 f"replay needs the same layers and at least one row per step, got layers of "
-                f"{present.layers} and {memory.layers} features and {memory_batch_size} rows."
+                f"{present.layers} and {memory.layers} features and {n_rows} rows."
             )
         self._present, self._memory, self._size = present, memory, memory_batch_size
         self.teaches = bool(getattr(present, "teaches", False))

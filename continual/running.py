@@ -18,6 +18,7 @@ from continual.learners import LEARNERS, FineTune
 from continual.measuring import measure
 from featstore.durable import sync_folder, write_bytes
 from featstore.errors import ConfigError, FeatstoreError
+from heads import persistence
 from heads.evaluation.runs import HEAD, read_run
 from heads.origins import require_same_features
 
@@ -93,7 +94,11 @@ def train_start(job: Job) -> str | None:
         return f"{_described(job.run)}: {err}"
     assert job.start is not None
     job.start.parent.mkdir(exist_ok=True)
-    heads.save(head, job.start, overwrite=True)
+    try:
+        heads.save(head, job.start)
+    except OSError:
+        if not job.start.exists():  # else the same study, run twice at once, was quicker
+            raise
     return None
 
 
@@ -165,6 +170,23 @@ def _learner(job: Job, kind: type[FineTune], start: Path | None = None) -> FineT
     return kind(job.config, job.run, store, domains, head)
 
 
+def head_digest(config: ContinualConfig) -> str:
+    """Return what identifies the given head, of which streams that went on must begin with one.
+
+    Parameters
+    ----------
+    config
+        A variant of the study that has a ``base_head``.
+
+    Returns
+    -------
+    str
+        16 hexadecimal digits.
+    """
+    record = Path(str(config.base_head), HEAD, persistence.RECORD).read_bytes()
+    return hashlib.blake2b(record, digest_size=8).hexdigest()
+
+
 def images_known(config: ContinualConfig) -> pd.DataFrame | None:
     """Return the images that the given head has learned from, if there is one.
 
@@ -181,7 +203,7 @@ def images_known(config: ContinualConfig) -> pd.DataFrame | None:
     Raises
     ------
     ConfigError
-        If the head is of another kind than that of the study.
+        If the head is of another kind than that of the study, or tells other things apart.
     """
     if config.base_head is None:
         return None
@@ -190,5 +212,10 @@ def images_known(config: ContinualConfig) -> pd.DataFrame | None:
         raise ConfigError(
             f"'base_head' must be a training of {config.head.name!r}, got {config.base_head!r} "
             f"with {type(found.head).__name__}."
+        )
+    if (target := found.head.origin_.get("target", "label")) != config.target:
+        raise ConfigError(
+            f"'base_head' must tell apart what the study does, {config.target!r}, got "
+            f"{config.base_head!r} of {target!r}."
         )
     return found.trained_on

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from copy import deepcopy
+from math import isfinite
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from continual.domains import Domains, Step
 from continual.memory import ReplayMemory
 from featstore.errors import ConfigError
 from featstore.store import Store
+from featstore.typed_values import Key, convert
 from heads.experiments.config import make_heads
 from heads.fitting import fit
 from heads.loop.batch_source import BatchSource
@@ -83,6 +85,13 @@ class FineTune:
                 f"options of learner {cls.name!r} must be among {sorted(cls.options)}, got "
                 f"{unknown}."
             )
+        for name, value in given.items():
+            number = convert(value, float, Key("learner_params", f"{cls.name}.{name}"))
+            if not (isfinite(number) and number >= 0):
+                raise ConfigError(
+                    f"options of learner {cls.name!r} must be finite numbers >= 0, got {name!r}: "
+                    f"{value!r}."
+                )
 
     def option(self, name: str) -> float:
         """Return an option of the learner."""
@@ -113,10 +122,12 @@ class FineTune:
 
     def next_head(self) -> Any:
         """Return the head to train: the present one if it can go on, or a new one."""
-        changed = {} if self.head is None else self.config.later_params
-        if self.head is not None and "warm_start" in self.head.get_params():
-            return deepcopy(self.head).set_params(warm_start=True, **changed)
-        return self.new_head(changed)
+        later = self.config.later_params
+        new = self.new_head({} if self.head is None else later)
+        if self.head is None or "warm_start" not in new.get_params():
+            return new
+        changed = {name: getattr(new, name) for name in later}
+        return deepcopy(self.head).set_params(**{"warm_start": True, **changed})
 
     def new_head(self, changed: Mapping[str, Any]) -> Any:
         """Return a head that knows nothing."""

@@ -1,5 +1,7 @@
 """Deciding by the nearest class mean of representations."""
 
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Self
 
 import numpy as np
@@ -27,27 +29,32 @@ class NearestMean:
         self._head, self._means = head, means
 
     @classmethod
-    def of(cls, head: Any, Z: Floats, y: ArrayLike) -> Self:
+    def of(cls, head: Any, parts: Iterable[tuple[Floats, ArrayLike]]) -> Self:
         """Return the classifier of labelled representations.
 
         Parameters
         ----------
         head
             A fitted head.
-        Z
-            Its representations (n_samples, n_components).
-        y
-            Labels (n_samples,).
+        parts
+            Its representations (n, n_components) with their labels (n,), batch by batch.
 
         Returns
         -------
         NearestMean
             With the means of all classes that there are.
         """
-        labels = np.asarray(y)
-        classes = np.unique(labels)
-        means = np.stack([Z[labels == name].mean(0, dtype=np.float64) for name in classes])
-        return cls(head, means, classes)
+        sums: dict[Any, Floats] = {}
+        sizes: Counter[Any] = Counter()
+        for Z, y in parts:
+            labels = np.asarray(y)
+            for name in np.unique(labels).tolist():
+                own = Z[labels == name]
+                sums[name] = sums.get(name, 0.0) + own.sum(0, dtype=np.float64)
+                sizes[name] += len(own)
+        classes = sorted(sums)
+        means = np.stack([sums[name] / sizes[name] for name in classes])
+        return cls(head, means, np.array(classes))
 
     def _distances(self, X: Floats) -> Floats:
         """Return squared distances (n, n_classes) from the class means."""

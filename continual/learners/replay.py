@@ -1,9 +1,11 @@
 """Learning with rows kept of earlier domains."""
 
 import hashlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from continual.domains import Step
 from continual.learners.fine_tune import FineTune
@@ -64,16 +66,21 @@ class Replay(FineTune):
         options = self.config.selection_params.get(selection, {})
         blind = selection in LABELS_ONLY
         Z = None if blind else self.representations(rows)
-        classes = rows["label"].values
-        if self.config.target == "generator":
-            classes = generators_of(rows).astype(str)
+        classes = self._classes(rows)
         choice = choose(selection, Z, classes, keep, self.rng, **options)
         how = {"selection": selection, "keep": keep, **options, "head": self.config.head.name}
         if not blind:
             how |= {"encoder": encoder_of(self.head), "classes": choice.notes}
-        self.memory.remember(rows, choice, name, how, self._logits(rows.isel(sample=choice.rows)))
+        logits = self._logits(rows.isel(sample=choice.rows))
+        self.memory.remember(rows, choice, name, how, logits, classes[choice.rows])
         if self.config.capacity is not None:
             self.memory.shrink(self.config.capacity)
+
+    def _classes(self, rows: "xr.Dataset") -> NDArray[Any]:
+        """Return what rows are to be told apart as."""
+        if self.config.target == "generator":
+            return generators_of(rows).astype(str)
+        return np.asarray(rows["label"].values)
 
     def _logits(self, rows: "xr.Dataset") -> Floats:
         """Return the decision values of the head for rows; nan where there are many classes."""
@@ -86,14 +93,17 @@ class Replay(FineTune):
 
     def representations(self, rows: "xr.Dataset") -> Floats:
         """Return the representations of rows, in their order."""
-        parts = [
-            (batch.index, represented(self.head, batch.X.reshape(len(batch.X), -1)))
-            for batch in iter_batches(rows, BATCH_SIZE, max_memory=self.config.max_memory)
-        ]
-        Z = np.empty((rows.sizes["sample"], parts[0][1].shape[1]), np.float32)
-        for index, values in parts:
+        Z = np.empty((rows.sizes["sample"], 0), np.float32)
+        for index, values in self._represented(rows):
+            if not Z.shape[1]:
+                Z = np.empty((len(Z), values.shape[1]), np.float32)
             Z[index] = values
         return Z
+
+    def _represented(self, rows: "xr.Dataset") -> Iterator[tuple[NDArray[np.int64], Floats]]:
+        """Yield the positions and representations of rows, batch by batch."""
+        for batch in iter_batches(rows, BATCH_SIZE, max_memory=self.config.max_memory):
+            yield batch.index, represented(self.head, batch.X.reshape(len(batch.X), -1))
 
 
 class NearestMeanReplay(Replay):
@@ -108,12 +118,12 @@ class NearestMeanReplay(Replay):
     def decider(self, rows: "xr.Dataset") -> Any:
         """Return what decides after a step: the class means."""
         sets = [rows, *([self.kept()] if len(self.memory) else [])]
-        Z = np.concatenate([self.representations(ds) for ds in sets])
-        if self.config.target == "generator":
-            y = np.concatenate([generators_of(ds).astype(str) for ds in sets])
-        else:
-            y = np.concatenate([ds["label"].values for ds in sets])
-        return NearestMean.of(self.head, Z, y)
+        parts = (
+            (Z, classes[index])
+            for ds, classes in ((ds, self._classes(ds)) for ds in sets)
+            for index, Z in self._represented(ds)
+        )
+        return NearestMean.of(self.head, parts)
 
 
 def encoder_of(head: Any) -> str:

@@ -45,7 +45,7 @@ def test_workers() -> None:
             )  # fmt: skip
             get_reusable_executor().shutdown()
 
-        sides = interleave(lambda: study(2), lambda: study(1), rounds=3, warm_up=False)
+        sides = interleave(lambda: study(2), lambda: study(1), rounds=2, warm_up=False)
         n_runs = 6 * 5 * 4
         row = speed("two workers | one", *sides, amount=n_runs, unit="runs/s", wanted=">= 1.7")
         report(f"Study of {n_runs} runs: 6 orders, 5 seeds, 4 selections, 3 domains", [row])

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from continual.contact_sheet import GAP, TILE, contact_sheet, memory_text
+from continual.contact_sheet import FEWEST, GAP, TILE, contact_sheet, memory_text
 from continual.memory import ReplayMemory
 from continual.selection.choice import choice_of
 from featstore.simulate import simulate_store
@@ -23,4 +23,4 @@ def test_contact_sheet__shows_images_and_counts_the_missing(tmp_path: Path) -> N
     assert "| a | 0 | 2 |" in text
     assert "selection=hgr, sigma_fake=1.25" in text
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.width == 12 * (TILE + GAP) + GAP
+        assert sheet.width == FEWEST * (TILE + GAP) + GAP

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support.streams import config
+from support.streams import config, store_of_many_generators
 
 from continual.config import StreamRun
 from continual.domains import domains_of, steps_of
@@ -90,3 +90,31 @@ def test_steps__depend_on_the_seed_alone(store: Store) -> None:
     one, two, other = (steps(store, "a", "b", seed=s, blur=0.5) for s in (0, 0, 1))
     assert all((x.rows == y.rows).all() for x, y in zip(one, two, strict=True))
     assert any((x.rows != y.rows).any() for x, y in zip(one, other, strict=True))
+
+
+@pytest.mark.parametrize("changes", [{"ratio": 5}, {}])
+def test_steps__which_rows_a_domain_brings_does_not_depend_on_the_order(
+    store: Store, changes: dict[str, Any]
+) -> None:
+    study = config(store, Path("unused"), **changes)
+    one, two = (
+        {
+            step.name: sorted(domains.select(step.rows)["sample_id"].values)
+            for step in steps_of(study, run(*order), domains)
+        }
+        for order in (("a", "b", "a", "c"), ("c", "a", "a", "b"))
+        for domains in [domains_of(study, store, order, "train")]
+    )
+    assert one == two
+
+
+def test_domains__hold_no_other_rows(tmp_path: Path) -> None:
+    store = store_of_many_generators(tmp_path / "s.zarr")
+    study = config(store, tmp_path, domain="generator")
+    domains = domains_of(study, store, ["a1", "a0"], "train")
+    expected = store.select(dataset="a", split="train")["sample_id"].values
+    assert sorted(domains.ds["sample_id"].values) == sorted(expected)
+    for name, rows in domains.rows.items():
+        own = domains.select(rows)
+        found = np.array(own.attrs["generators"])[own["generator"].values]
+        assert set(found) == {"real", name}

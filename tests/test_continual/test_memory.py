@@ -103,6 +103,12 @@ def test_memory__mistakes_are_named(store: Store, tmp_path: Path) -> None:
         ReplayMemory().remember(ds, choice_of(np.array([1, 1])), "a", {})
     memory = filled(store)
     memory.save(tmp_path / "m")
-    (tmp_path / "m" / "memory.json").write_text('{"format_version": 9}')
-    with pytest.raises(SchemaError, match="got format 9"):
-        ReplayMemory.load(tmp_path / "m")
+    for content, message in (
+        ('{"format_version": 9}', "got format 9"),
+        ('{"format_version": 2, "n_rows": 7}', "must hold a whole memory"),
+        ('{"format_version": 2, "n_rows": 7, "features": null, "choices": {}}', "a whole memory"),
+        ("[]", "must hold a saved memory"),
+    ):
+        (tmp_path / "m" / "memory.json").write_text(content)
+        with pytest.raises(SchemaError, match=message):
+            ReplayMemory.load(tmp_path / "m")

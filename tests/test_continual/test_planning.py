@@ -47,13 +47,25 @@ def test_variants__all_combinations_of_each_entry(store: Store, tmp_path: Path) 
     found = variants_of(config(store, tmp_path, vary=vary))
     assert list(found) == [
         "lambda_x=1, lambda_y=3", "lambda_x=1, lambda_y=4", "lambda_x=2, lambda_y=3",
-        "lambda_x=2, lambda_y=4", "lambda_kc=0.5", "keep=[0.1]", "keep=[0.2]",
+        "lambda_x=2, lambda_y=4", "lambda_kc=0.5", "keep=0.1", "keep=0.2",
     ]  # fmt: skip
     assert found["lambda_x=2, lambda_y=3"].head.params["lambda_x"] == 2
     assert found["lambda_x=2, lambda_y=3"].head.params["max_iter"] == 3
     assert found["lambda_kc=0.5"].selection_params == {"hgr": {"lambda_kc": 0.5}}
-    assert found["keep=[0.2]"].keep == [0.2]
-    assert "lambda_x" not in found["keep=[0.2]"].head.params
+    assert found["keep=0.2"].keep == [0.2]
+    assert "lambda_x" not in found["keep=0.2"].head.params
+
+
+def test_variants__keys_that_end_alike_are_named_in_full(store: Store, tmp_path: Path) -> None:
+    vary: Any = [{"head.params.learning_rate": [0.1]}, {"later_params.learning_rate": [0.1]}]
+    found = variants_of(config(store, tmp_path, vary=vary))
+    assert list(found) == ["head.params.learning_rate=0.1", "later_params.learning_rate=0.1"]
+
+
+def test_variants__small_numbers_stay_numbers(store: Store, tmp_path: Path) -> None:
+    vary: Any = [{"selection_params.leverage.ridge": [0.00001]}]
+    (found,) = variants_of(config(store, tmp_path, vary=vary)).values()
+    assert found.selection_params == {"leverage": {"ridge": 1e-5}}
 
 
 def test_runs__of_every_variant(store: Store, tmp_path: Path) -> None:
@@ -64,18 +76,25 @@ def test_runs__of_every_variant(store: Store, tmp_path: Path) -> None:
 def test_runs__by_the_time_of_a_metadata_column(tmp_path: Path) -> None:
     rng, lines = np.random.default_rng(0), ["path,label,dataset,split,made"]
     for split, label in product(("train", "test"), ("real", "fake")):
-        for dataset, made in (("old", "2021-05"), ("new", "2024-01"), ("mid", "2022-12")):
+        for dataset, made in (
+            ("old", "2021-05"), ("new", "2024-01"), ("mid", "2022-12"), ("undated", ""),
+        ):  # fmt: skip
             path = tmp_path / f"{split}-{label}-{dataset}.png"
             Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).save(path)
             made = "1999-01" if label == "real" else made
             lines.append(f"{path.name},{label},{dataset},{split},{made}")
     (tmp_path / "images.csv").write_text("\n".join(lines))
     run_tiny(tmp_path / "images.csv", tmp_path / "f.zarr", layout="manifest")
-    study = config(
-        featstore.open(tmp_path / "f.zarr"), tmp_path,
-        tails=["new", "old", "mid"], order="time", time="made",
-    )  # fmt: skip
-    assert {run.order for run in runs_of(study)} == {("old", "mid", "new")}
+    store = featstore.open(tmp_path / "f.zarr")
+    by_time: dict[str, Any] = {"order": "time", "time": "made"}
+    for tails, expected in (
+        (["new", "old", "mid"], ("old", "mid", "new")),
+        (["new", "old", "new"], ("old", "new", "new")),
+    ):
+        study = config(store, tmp_path, tails=tails, **by_time)
+        assert {run.order for run in runs_of(study)} == {expected}
+    with pytest.raises(ConfigError, match=r"needs fake images with 'made' .* \['undated'\]"):
+        runs_of(config(store, tmp_path, tails=["new", "undated"], **by_time))
 
 
 @pytest.mark.parametrize(
@@ -103,6 +122,20 @@ def test_runs__by_the_time_of_a_metadata_column(tmp_path: Path) -> None:
         ({"vary": [{"rati": [1]}]}, "did you mean 'ratio'"),
         ({"keep": [0]}, "a fraction in"),
         ({"seeds": []}, "'seeds' must name one"),
+        ({"keep": []}, "'keep' must name one"),
+        ({"tails": [], "order": "given"}, "'tails' must name one"),
+        ({"seeds": [0, 0]}, "'seeds' must name each once"),
+        ({"keep": [5, 5.0]}, "'keep' must name each once"),
+        ({"base": ["d", "d"]}, "'base' must name each once"),
+        ({"seeds": [-1]}, "'seeds' must be 0 or more"),
+        ({"memory_batch_size": 0}, "'memory_batch_size' must be at least 1"),
+        ({"n_jobs": 0}, "'n_jobs' must be a number of processes"),
+        ({"blur": 1.0}, r"'blur' must be in \[0, 1\), got 1.0"),
+        ({"ratio": float("nan")}, "'ratio' must be a finite number > 0, got nan"),
+        ({"capacity": 5}, "'capacity' must be at least 6, a row of each domain and class, got 5"),
+        ({"max_memory": "much"}, "'max_memory' must be a size"),
+        ({"learner_params": {"lwf": {"weight": None}}, "learners": ["lwf"]}, "must be float"),
+        ({"learner_params": {"lwf": {"weight": -1}}, "learners": ["lwf"]}, "finite numbers >= 0"),
     ],
 )
 def test_runs__mistakes_are_named(

@@ -12,10 +12,13 @@ from support.streams import PROBE, config
 
 import heads
 from continual import protocol
+from continual.comparison import compare
 from continual.config import ContinualConfig
 from continual.memory import ReplayMemory
+from continual.planning import runs_of
 from continual.protocol import run_continual
-from featstore.errors import ConfigError, StoreExistsError
+from continual.running import Job, train_start
+from featstore.errors import ConfigError, SchemaError, StoreExistsError
 from featstore.simulate import simulate_store
 from featstore.store import Store
 from heads.experiments.config import HeadConfig, RowsConfig, TrainConfig
@@ -146,6 +149,59 @@ def test_run_continual__base_heads_that_know_reported_images_are_refused(
         run_continual(config(store, tmp_path, **changes, head=HeadConfig("rine_head")))
 
 
+def test_run_continual__another_base_head_is_another_study(store: Store, tmp_path: Path) -> None:
+    def train_base(alpha: float) -> None:
+        head = HeadConfig("ridge_probe", {"alpha": alpha})
+        rows = [RowsConfig(split, "a") for split in ("train", "test")]
+        out = str(tmp_path / "base")
+        run_train(TrainConfig(str(store.path), head, *rows, out, bootstrap=0, overwrite=True))
+
+    changes: dict[str, Any] = {
+        "base": ["a"], "tails": ["b"], "base_head": str(tmp_path / "base"),
+        "head": HeadConfig("ridge_probe"), "learners": ["fine_tune"],
+    }  # fmt: skip
+    train_base(1.0)
+    run_continual(config(store, tmp_path, **changes))
+    run_continual(config(store, tmp_path, **changes))
+    train_base(1000.0)
+    with pytest.raises(StoreExistsError, match="same settings and rows"):
+        run_continual(config(store, tmp_path, **changes))
+    with pytest.raises(ConfigError, match="must tell apart what the study does, 'generator'"):
+        run_continual(config(store, tmp_path / "2", **changes, target="generator"))
+
+
+def test_run_continual__damaged_files_are_named(store: Store, tmp_path: Path) -> None:
+    study = config(store, tmp_path, learners=["merge"], head=HeadConfig("ridge_probe"))
+    run_continual(study)
+    (scores,) = Path(study.output, "runs").glob("*.parquet")
+    for path, content in ((scores, ""), (Path(study.output, "study.json"), "[]")):
+        path.write_text(content)
+        with pytest.raises(SchemaError, match=f"must be there and whole, got .*{path.name}"):
+            run_continual(study)
+
+
+def test_train_start__another_process_may_have_been_quicker(store: Store, tmp_path: Path) -> None:
+    study = config(store, tmp_path)
+    (tmp_path / "study").mkdir()
+    job = Job(study, runs_of(study)[0], tmp_path / "study")
+    assert job.start is not None
+    for _ in range(2):
+        assert train_start(job) is None
+    (job.start / "head.json").write_text("as it was")
+    assert train_start(job) is None
+    assert (job.start / "head.json").read_text() == "as it was"
+
+
+def test_run_continual__variants_need_their_own_domains_alone(store: Store, tmp_path: Path) -> None:
+    vary: Any = [
+        {"domain": ["dataset"], "tails": [["a", "b"]]},
+        {"domain": ["generator"], "tails": [["c"]], "train": ["val"]},
+    ]
+    head = HeadConfig("ridge_probe")
+    found = run_continual(config(store, tmp_path, vary=vary, head=head, learners=["merge"]))
+    assert found.scores["variant"].nunique() == 2
+
+
 def test_run_continual__variants_are_ways_of_one_table(store: Store, tmp_path: Path) -> None:
     vary: Any = [{"head.params.lambda_x": [0, 300]}, {"selection_params.hgr.lambda_kc": [0.5]}]
     found = run_continual(
@@ -210,3 +266,20 @@ def test_run_continual__generators_are_told_apart(store: Store, tmp_path: Path) 
     assert last["merge"] == last["joint"]
     assert (last > 1 / 4).all()
     assert heads.HEADS["ridge_probe"].multiclass
+
+
+def test_run_continual__joint_replay_and_fine_tuning_are_in_order_beyond_their_intervals(
+    tmp_path: Path,
+) -> None:
+    drifting = simulate_store(
+        tmp_path / "d.zarr", datasets=("a", "b", "c", "d"), n_samples=120, n_layers=2,
+        own=3.0, offset=6.0, shift=2.5, splits=("train", "test"),
+    )  # fmt: skip
+    study = config(
+        drifting, tmp_path, tails=["a", "b", "c", "d"], layer="block.1", n_orders=6,
+        head=HeadConfig("ridge_probe", {"alpha": 10.0}), selections=["random"], metric="auroc",
+    )  # fmt: skip
+    found = compare(run_continual(study).scores, "auroc").query("number == 'AA'")
+    verdicts = found.set_index(["learner", "against"])["verdict"]
+    assert verdicts["replay", "joint"] == "worse"
+    assert verdicts["replay", "fine_tune"] == "better"

@@ -82,6 +82,14 @@ def _weights_after(head: HSICProbe, source: object) -> dict[str, np.ndarray]:
     return {name: getattr(head, name) for name in names}
 
 
+def test_replay__nothing_to_replay_is_refused() -> None:
+    present, memory = sources()
+    empty = ArrayBatches(np.empty((0, 5)), np.empty(0, int))
+    for kept, size in ((memory, 0), (empty, 32)):
+        with pytest.raises(ValueError, match=r"at least one row per step, got .* and 0 rows"):
+            ReplayBatches(present, kept, size)
+
+
 def test_replay__other_layers_are_refused() -> None:
     present, _ = sources()
     X, y = two_classes(10, 4)
