@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from continual.summary import half_width, run_numbers
+from continual.summary import half_width, per_order, run_numbers
 from continual.ways import WAY, Way, ways_of
 
 COMPARED = {"AA": 1, "average_incremental": 1, "forgetting": -1}
@@ -39,16 +39,17 @@ def compare(
     -------
     DataFrame
         One row per way, reference and number of `COMPARED`: the columns `WAY`, ``against``,
-        ``number``, ``n`` pairs of runs of one base, order and seed, the mean ``difference`` (way
-        less reference), ``half``, the half width of its 95 % interval by Student's t over pairs
-        (nan of one pair), and ``verdict``: better or worse if the difference is beyond its
+        ``number``, ``n`` orders (or seeds of the one order) run by both, the mean ``difference``
+        (way less reference), ``half``, the half width of its 95 % interval by Student's t over
+        these (nan of one), and ``verdict``: better or worse if the difference is beyond its
         interval, – if it is not. Less forgetting is better.
 
     Notes
     -----
     The intervals say how well so many orders and seeds determine the mean over all of them, and
-    nothing about new test images, which all runs share. Runs of one order with several seeds count
-    as independent. Of many differences that are none, one in twenty is beyond its interval.
+    nothing about new test images, which all runs share. Seeds of one order are averaged first,
+    where there are several orders. Of many differences that are none, one in twenty is beyond its
+    interval.
     """
     table = run_numbers(scores, [metric])
     runs = {
@@ -58,9 +59,10 @@ def compare(
     records = []
     for wanted in REFERENCES if reference is None else (reference,):
         for way, other in _pairs(ways_of(table), wanted):
-            pairs = (runs[way] - runs[other]).dropna(how="all")
+            pairs = (runs[way] - runs[other]).dropna(how="all").reset_index()
+            pairs = per_order(pairs.assign(way=0), ["way"])
             named = dict(zip(WAY, way, strict=True)) | {"against": " ".join(wanted.values())}
-            records += [{**named, **_difference(pairs[name], name)} for name in COMPARED]
+            records += [{**named, **_difference(pairs, name)} for name in COMPARED]
     numbers = ["against", "number", "n", "difference", "half", "verdict"]
     return pd.DataFrame(records, columns=[*WAY, *numbers])
 
@@ -83,9 +85,9 @@ def _pairs(ways: Sequence[Way], wanted: Mapping[str, str]) -> list[tuple[Way, Wa
     return found
 
 
-def _difference(pairs: pd.Series, number: str) -> dict[str, object]:
+def _difference(pairs: pd.DataFrame, number: str) -> dict[str, object]:
     """Return mean and interval of the differences of one number."""
-    values = pairs.dropna()
+    values = pairs[number].dropna()
     mean, half = values.mean(), float(half_width(values.sem(), len(values)))
     verdict = OPEN
     if abs(mean) > half + NOTHING:

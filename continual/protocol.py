@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,8 +32,9 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 RECORD = "study.json"
-EXECUTION = {"output", "overwrite", "n_jobs", "scheduler", "max_memory", "metric"}
-"""Keys of a configuration that may change when a study goes on."""
+EXECUTION = {"output", "overwrite", "n_jobs", "scheduler", "metric"}
+"""Keys of a configuration that may change when a study goes on; not ``max_memory``, on which the
+order of shuffled rows depends."""
 
 
 def run_continual(config: ContinualConfig, *, progress: Progress | None = None) -> Continual:
@@ -54,7 +56,7 @@ def run_continual(config: ContinualConfig, *, progress: Progress | None = None) 
     ------
     ConfigError
         If the configuration is illegal, rows that are reported are learned from, or a run failed;
-        the others are finished then, unless a head that begins some of them failed.
+        the others are finished then, but for those that begin with a head that failed.
     StoreExistsError
         If the folder holds another study.
     SchemaError
@@ -73,24 +75,26 @@ def run_continual(config: ContinualConfig, *, progress: Progress | None = None) 
     }
     folder = Path(config.output).absolute()
     _claim(config, rows, folder)
-    jobs = [Job(variants[run.variant], run, folder) for run in runs]
+    here = str(Path(config.store).absolute())  # workers may be elsewhere
+    jobs = [Job(replace(variants[run.variant], store=here), run, folder) for run in runs]
     starts = list({job.start: job for job in jobs if job.trains_start}.values())
-    n_done, n_all = 0, len(starts) + len(jobs)
+    n_tried, n_all, problems = 0, len(starts) + len(jobs), []
+    n_left = n_all - sum(job.begun for job in starts) - sum(job.file.exists() for job in jobs)
     where: Any = {"n_jobs": config.n_jobs, "scheduler": config.scheduler}
-    for function, path, own in ((train_start, "start", starts), (run_stream, "file", jobs)):
-        left = [(job,) for job in own if not getattr(job, path).exists()]
-        n_done += len(own) - len(left)
-        problems = []
-        for problem in in_parallel(function, left, **where):
-            n_done += 1
+    for function, left in (
+        (train_start, (job for job in starts if not job.begun)),
+        (run_stream, (job for job in jobs if job.begun and not job.file.exists())),
+    ):
+        for problem in in_parallel(function, [(job,) for job in left], **where):
+            n_tried += 1
             problems += [problem] if problem else []
             if progress is not None:
-                progress(n_done, n_all)
-        if problems:
-            raise ConfigError(
-                f"every run must succeed, got {len(problems)} of {len(left)} that did not, the "
-                f"first: {problems[0]}"
-            )
+                progress(n_all - n_left + n_tried, n_all)
+    if problems:
+        raise ConfigError(
+            f"every training and run must succeed, got {len(problems)} of {n_tried} that did not, "
+            f"the first: {problems[0]}"
+        )
     scores = pd.concat([_read(job.file, pd.read_parquet) for job in jobs], ignore_index=True)
     return write_study(scores, config.metric, folder, _read(folder / RECORD, _record))
 
@@ -145,6 +149,7 @@ def _checked_rows(config: ContinualConfig, runs: list[StreamRun]) -> dict[str, s
     digests = {"train": _digest(learned.ds), "test": _digest(reported.ds)}
     if (known := images_known(config)) is not None:
         require_disjoint(reported.ds, known, "base_head")
+        _require_learned(known, learned.select(learned.rows[config.base[0]]), config)
         digests["base_head"] = head_digest(config)
     for name, rows in learned.rows.items():
         if len(labels := np.unique(learned.ds["label"].values[rows])) < 2:
@@ -153,6 +158,16 @@ def _checked_rows(config: ContinualConfig, runs: list[StreamRun]) -> dict[str, s
                 f"{labels.tolist()} only."
             )
     return {"fingerprint": str(learned.ds.attrs["fingerprint"]), **digests}
+
+
+def _require_learned(known: pd.DataFrame, rows: "xr.Dataset", config: ContinualConfig) -> None:
+    """Refuse a head for the first step that has not learned its rows."""
+    missing = ~np.isin(rows["sample_id"].values.astype(str), known["sample_id"].astype(str))
+    if missing.any():
+        raise ConfigError(
+            f"'base_head' must have learned the rows of {config.base[0]!r}, got "
+            f"{config.base_head!r}, which has not seen {missing.sum()} of {len(missing)}."
+        )
 
 
 def _digest(ds: "xr.Dataset") -> str:

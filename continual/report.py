@@ -23,17 +23,17 @@ CHAIN = f"{JOINT} ≥ it ≥ {FINE_TUNE}"
 OVER_TIME, MATRIX = "over-time.png", "matrix.png"
 
 NOTES = """\
-Means over runs ± the half width of the 95 % interval by Student's t. The intervals cover orders and
-seeds; they say nothing about new test images, which all runs share. `AA` is the mean over domains
-after the last step; `average_incremental` the mean over steps of the mean over the domains learned
-so far; `BWT` the mean change of a domain since it was learned, `relative_BWT` in units of the score
-then; `forgetting` the mean fall from the best score (less is better); `FWT` the mean score of a
-domain just before it is learned, above chance."""
+Means over n orders, seeds averaged first, ± the half width of the 95 % interval by Student's t; of
+one order, over its seeds. They say nothing about new test images, which all runs share. `AA` is
+the mean over domains after the last step; `average_incremental` the mean over steps of the mean
+over the domains learned so far; `BWT` the mean change of a domain since it was learned,
+`relative_BWT` in units of the score then; `forgetting` the mean fall from the best score (less is
+better); `FWT` the mean score of a domain just before it is learned, above chance."""
 
 DIFFERENCES = f"""\
-Mean differences between n pairs of runs of the same order and seed, way less reference: better or
-worse if the difference is beyond its 95 % interval, {OPEN} if not. Of many differences that are
-none, one in twenty is beyond its interval."""
+Mean differences between runs of the same order and seed, way less reference, over n orders as
+above: better or worse if the difference is beyond its 95 % interval, {OPEN} if not. Of many
+differences that are none, one in twenty is beyond its interval."""
 
 CHAINS = f"""\
 `{CHAIN}` holds if both differences are beyond their intervals, fails if one of them is beyond its

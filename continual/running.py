@@ -16,6 +16,7 @@ from continual.config import ContinualConfig, StreamRun
 from continual.domains import domains_of, steps_of
 from continual.learners import LEARNERS, FineTune
 from continual.measuring import measure
+from featstore.config import to_mapping
 from featstore.durable import sync_folder, write_bytes
 from featstore.errors import ConfigError, FeatstoreError
 from heads import persistence
@@ -23,6 +24,10 @@ from heads.evaluation.runs import HEAD, read_run
 from heads.origins import require_same_features
 
 STARTS, RUNS = "starts", "runs"
+BEGINNING = (
+    "head", "domain", "target", "train", "features", "view", "layer", "blur", "ratio", "max_memory",
+)  # fmt: skip
+"""Settings on which the head after the first step depends."""
 ARROW = " → "
 """Between the domains of an order."""
 
@@ -60,14 +65,22 @@ class Job:
             return None
         if self.config.base_head is not None:
             return Path(self.config.base_head) / HEAD
-        order, config = self.run.order, self.config
-        shared = order[:1] if order.count(order[0]) == 1 and not config.blur else order
-        return self.folder / STARTS / _digest([self.run.variant, self.run.seed, shared, len(order)])
+        order, config = self.run.order, to_mapping(self.config)
+        alone = order.count(order[0]) == 1 and not self.config.blur
+        settings = {name: config[name] for name in BEGINNING}
+        return (
+            self.folder / STARTS / _digest([settings, self.run.seed, order[:1] if alone else order])
+        )
 
     @property
     def trains_start(self) -> bool:
         """Whether that head has to be trained."""
         return self.start is not None and self.config.base_head is None
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is all that the run begins with."""
+        return self.start is None or self.start.exists()
 
 
 def _digest(content: Any) -> str:
@@ -90,16 +103,21 @@ def train_start(job: Job) -> str | None:
     try:
         learner = _learner(job, FineTune)
         head = learner.learn(steps_of(job.config, job.run, learner.domains)[0])
+        assert job.start is not None
+        _keep(head, job.start)
     except (FeatstoreError, ValueError) as err:
         return f"{_described(job.run)}: {err}"
-    assert job.start is not None
-    job.start.parent.mkdir(exist_ok=True)
-    try:
-        heads.save(head, job.start)
-    except OSError:
-        if not job.start.exists():  # else the same study, run twice at once, was quicker
-            raise
     return None
+
+
+def _keep(head: Any, path: Path) -> None:
+    """Save the head that runs begin with."""
+    path.parent.mkdir(exist_ok=True)
+    try:
+        heads.save(head, path)
+    except OSError:
+        if not path.exists():  # else the same study, run twice at once, was quicker
+            raise
 
 
 def run_stream(job: Job) -> str | None:

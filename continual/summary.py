@@ -94,12 +94,13 @@ def summarise(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per way and metric, in the order in which they come: ``n`` runs, the mean of every
+        One row per way and metric, in the order in which they come: ``n`` orders, the mean of every
         number of `run_numbers` and, as ``<number>_half``, the half width of its 95 % interval by
-        Student's t over runs (nan of one run). Runs without a number do not count in its mean.
+        Student's t over orders, seeds averaged first (`per_order`; nan of one). Runs without a
+        number do not count in its mean.
         The intervals say nothing about new test images.
     """
-    return _averaged(run_numbers(scores, metrics), [*WAY, "metric"], ["order", "seed"])
+    return _averaged(run_numbers(scores, metrics), [*WAY, "metric"])
 
 
 def best_first(scores: pd.DataFrame, metric: str) -> list[Way]:
@@ -136,14 +137,14 @@ def per_domain(scores: pd.DataFrame, metrics: Sequence[str]) -> pd.DataFrame:
     -------
     DataFrame
         One row per way and domain, and one per way named `MEAN`, the unweighted mean over domains:
-        ``n`` runs, mean and, as ``<metric>_half``, half width as of `summarise`.
+        ``n`` orders, mean and, as ``<metric>_half``, half width as of `summarise`.
     """
     last = scores[scores["step"] == scores.groupby(RUN)["step"].transform("max")]
     last = last[[*RUN, "domain", *measured(scores, metrics)]]
     grouped = last.drop(columns="domain").groupby(RUN, sort=False)
     pooled = grouped.mean().where(grouped.count().eq(grouped.size(), axis=0)).reset_index()
     both = pd.concat([last, pooled.assign(domain=MEAN)], ignore_index=True)
-    return _averaged(both, [*WAY, "domain"], ["order", "seed"])
+    return _averaged(both, [*WAY, "domain"])
 
 
 def over_time(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -159,7 +160,7 @@ def over_time(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        One row per way and step: ``n`` runs, ``score`` and, as ``score_half``, half width as of
+        One row per way and step: ``n`` orders, ``score`` and, as ``score_half``, half width as of
         `summarise`.
     """
     records = [
@@ -167,7 +168,7 @@ def over_time(scores: pd.DataFrame, metric: str) -> pd.DataFrame:
         for run in _runs(scores, [metric])
         for step, score in enumerate(mean_so_far(run.scores[0], run.learned))
     ]
-    return _averaged(pd.DataFrame(records), [*WAY, "step"], ["order", "seed"])
+    return _averaged(pd.DataFrame(records), [*WAY, "step"])
 
 
 def matrices(scores: pd.DataFrame, metric: str) -> dict[Way, Matrix]:
@@ -229,10 +230,33 @@ def _chance(run: _Run, metric: str) -> Matrix:
     return np.where((share > 0) & (share < 1), chance, np.nan)
 
 
-def _averaged(table: pd.DataFrame, keys: list[str], over: list[str]) -> pd.DataFrame:
-    """Return n, means and half widths of the other columns for each of the keys."""
-    numbers = [name for name in table if name not in (*keys, *over)]
-    grouped = table.groupby(keys, sort=False)[numbers]
+def per_order(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Average the seeds of each order, so that runs count as independent that are.
+
+    Parameters
+    ----------
+    table
+        One row per run, with the columns ``order`` and ``seed``.
+    keys
+        Columns that tell apart what is not averaged.
+
+    Returns
+    -------
+    DataFrame
+        Keys and means, one row per order; of what has one order, one row per seed.
+    """
+    numbers = [name for name in table if name not in (*keys, "order", "seed")]
+    several = table.groupby(keys, sort=False)["order"].transform("nunique") > 1
+    unit = table["order"].where(several, table["seed"].astype(str))
+    grouped = table.assign(unit=unit).groupby([*keys, "unit"], sort=False)
+    return grouped[numbers].mean().reset_index().drop(columns="unit")
+
+
+def _averaged(table: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return n, means and half widths over orders for each of the keys."""
+    averaged = per_order(table, keys)
+    numbers = [name for name in averaged if name not in keys]
+    grouped = averaged.groupby(keys, sort=False)[numbers]
     half: pd.DataFrame = half_width(grouped.sem(), grouped.count())
     return pd.concat(
         [grouped.size().rename("n"), grouped.mean(), half.add_suffix("_half")], axis=1

@@ -35,12 +35,10 @@ class Replay(FineTune):
     def learn(self, step: Step) -> Any:
         """Learn one step, then keep some of its rows; see `FineTune.learn`."""
         super().learn(step)
-        rows = self.domains.select(step.rows)
-        decides = self.decider(rows)
-        self._remember(rows, step.name)
-        return decides
+        self._remember(self.domains.select(step.rows), step.name)
+        return self.decider()
 
-    def decider(self, rows: "xr.Dataset") -> Any:
+    def decider(self) -> Any:
         """Return what decides after a step: the head."""
         return self.head
 
@@ -107,7 +105,7 @@ class Replay(FineTune):
 
 
 class NearestMeanReplay(Replay):
-    """Trains with replay and decides by the nearest class mean of present and kept rows.
+    """Trains with replay and decides by the nearest class mean of the rows kept.
 
     Rebuffi et al., "iCaRL: incremental classifier and representation learning", CVPR 2017, without
     its distillation.
@@ -115,14 +113,11 @@ class NearestMeanReplay(Replay):
 
     name: ClassVar[str] = "nearest_mean"
 
-    def decider(self, rows: "xr.Dataset") -> Any:
+    def decider(self) -> Any:
         """Return what decides after a step: the class means."""
-        sets = [rows, *([self.kept()] if len(self.memory) else [])]
-        parts = (
-            (Z, classes[index])
-            for ds, classes in ((ds, self._classes(ds)) for ds in sets)
-            for index, Z in self._represented(ds)
-        )
+        kept = self.kept()
+        classes = self._classes(kept)
+        parts = ((Z, classes[index]) for index, Z in self._represented(kept))
         return NearestMean.of(self.head, parts)
 
 

@@ -74,6 +74,7 @@ def whole_folder(target: Path | str, *, overwrite: bool = False) -> Iterator[Pat
     made.mkdir()
     try:
         yield made
+        require_free(target, overwrite)
         if target.exists():
             target.rename(_free_name(target))
         made.rename(target)

@@ -22,7 +22,7 @@ from featstore.simulate import simulate_store
 from heads.experiments.config import HeadConfig
 
 N_SMALL, N_LARGE = 40_000, 160_000
-MAX_MEMORY = "64MB"
+MAX_MEMORY = "16MB"
 STREAMING = {
     "merge": HeadConfig("ridge_probe"),
     "replay": HeadConfig("hsic_probe", {**PROBE, "max_iter": 1}),
