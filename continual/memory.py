@@ -174,23 +174,33 @@ class ReplayMemory:
             layer=layer,
             view=self.features["view"],
         )
-        keys = ["dataset", "split", "row"]
-        there = pd.DataFrame({name: _names(ds, name) for name in keys[:2]} | {"row": ds["row"]})
-        there["position"] = np.arange(len(there))
-        found = self.rows.merge(there, "left", on=keys).sort_values("position")
-        positions = found["position"].to_numpy()
-        if np.isnan(positions.astype(float)).any():
+        places = self._places(ds)
+        if missing := int((places < 0).sum()):
             raise SchemaError(
-                f"the store must hold the rows kept, got {str(store.path)!r} without "
-                f"{int(np.isnan(positions.astype(float)).sum())} of them; extract them again."
+                f"the store must hold the rows kept, got {str(store.path)!r} without {missing} of "
+                "them; extract them again."
             )
-        kept = ds.isel(sample=positions.astype(np.int64))
+        order = np.argsort(places, kind="stable")
+        found, positions = self.rows.iloc[order], places[order]
+        kept = ds.isel(sample=positions)
         if (kept["sample_id"].values.astype(str) != found["sample_id"].to_numpy()).any():
             raise SchemaError(
                 f"the store must hold the images kept, got {str(store.path)!r} with others at "
                 "their rows; is it the store the memory was made from?"
             )
         return kept.assign_coords(logit=("sample", found["logit"].to_numpy()))
+
+    def _places(self, ds: "xr.Dataset") -> NDArray[np.int64]:
+        """Return where each row kept is in a selection, -1 for nowhere; a number per row of it."""
+        names = ("dataset", "split")
+        known = [pd.Index(ds.attrs[f"{name}s"]) for name in names]
+        own = [index.get_indexer(self.rows[name]) for index, name in zip(known, names, strict=True)]
+        n_rows = int(max(ds["row"].values.max(), self.rows["row"].max())) + 1
+        shape = (*map(len, known), n_rows)
+        wanted = np.ravel_multi_index((*own, self.rows["row"].to_numpy()), shape)
+        every = np.ravel_multi_index(tuple(ds[name].values for name in (*names, "row")), shape)
+        there = np.flatnonzero(np.isin(every, wanted))
+        return pd.Series(there, every[there]).reindex(wanted, fill_value=-1).to_numpy(np.int64)
 
     def save(self, folder: Path | str) -> None:
         """Write the memory into a folder, replacing what is there.

@@ -32,7 +32,7 @@ DARK = 0.5
 
 
 def most_telling(scores: pd.DataFrame, metric: str, most: int = MOST) -> list[Way]:
-    """Return the ways to draw: the best of every learner and selection before the next best.
+    """Return the ways to draw: the best of every learner, then of every selection, then the rest.
 
     Parameters
     ----------
@@ -49,8 +49,11 @@ def most_telling(scores: pd.DataFrame, metric: str, most: int = MOST) -> list[Wa
         Values of `continual.ways.WAY`, the highest AA first, base by base.
     """
     ways = best_first(scores, metric)
-    kinds = pd.DataFrame(ways, columns=WAY).groupby(["base", "learner", "selection"])
-    first = np.argsort(kinds.cumcount().to_numpy(), kind="stable")[:most]
+    table = pd.DataFrame(ways, columns=WAY)
+    kinds = [["base", "learner"], ["base", "learner", "selection"]]
+    worse = [table.groupby(kind).cumcount() for kind in kinds]
+    rank = np.where(worse[0] == 0, -1, worse[1])
+    first = np.argsort(rank, kind="stable")[:most]
     return [ways[i] for i in sorted(first)]
 
 

@@ -139,3 +139,10 @@ def test_most_telling__every_learner_and_selection_comes_before_the_next_best() 
         ("fine_tune", ""),
     }
     assert len(most_telling(scores, "accuracy")) == MOST
+
+
+def test_most_telling__every_learner_is_there_however_many_selections_are_better() -> None:
+    selections = [f"s{i}" for i in range(2 * MOST)]
+    scores = simulated_scores(n_orders=1, seeds=[0], selections=selections)
+    found = {way[1] for way in most_telling(scores, "accuracy")}
+    assert found == {"joint", "replay", "fine_tune"}
