@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from continual.selection.choice import Choice, Rows, joined, n_kept
+from continual.selection.herding import choose_by_herding, choose_by_kernel_herding
 from continual.selection.hgr import choose_hgr, choose_k_center, choose_relevant
 from continual.selection.leverage import choose_by_leverage
-from continual.selection.matching import choose_by_herding, choose_by_kernel_herding
 from continual.selection.options import check_options, checked_labels, checked_rows
 from continual.selection.sampling import Reservoir, choose_by_reservoir, choose_randomly
 from featstore.errors import ConfigError, unknown_name
@@ -87,8 +87,8 @@ def choose(
     name
         A key of `SELECTIONS`.
     Z
-        Representations (n_samples, n_components), finite floats of any size; not looked at, and
-        None will do, for the selections `LABELS_ONLY`.
+        Representations (n_samples, n_components), finite floats of any width, at most 1e15 in size;
+        not looked at, and None will do, for the selections `LABELS_ONLY`.
     y
         Class of each row (n_samples,).
     keep
@@ -108,7 +108,7 @@ def choose(
     ConfigError
         If there is no such selection or option, or a value is not legal.
     ValueError
-        If shapes do not fit, or a value of `Z` is not finite.
+        If shapes do not fit, a label is missing, or a value of `Z` is not finite or too large.
 
     Notes
     -----

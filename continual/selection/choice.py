@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -100,7 +101,8 @@ def n_kept(n_rows: int, keep: float) -> int:
     >>> n_kept(250, 0.01), n_kept(250, 20), n_kept(7, 20)
     (3, 20, 7)
     """
-    if isinstance(keep, bool | str) or not (0 < keep < 1 or (keep >= 1 and keep == keep // 1)):
+    legal = isinstance(keep, Real) and not isinstance(keep, bool)
+    if not legal or not (0 < keep < 1 or (keep >= 1 and keep == keep // 1)):
         raise ConfigError(
             f"'keep' must be a fraction in (0, 1) or a whole number of rows >= 1, got {keep!r}."
         )

@@ -51,7 +51,7 @@ def relevance_of(
         Representations (n_samples, n_components) of one class.
     rng
         Chooses the sample behind the bandwidth, and landmarks or columns. What an approximation is
-        compared on is drawn by a child of it, which changes no choice.
+        compared on is drawn by a copy of it, which changes nothing.
     sigma
         Bandwidth > 0; the median distance if None.
     method
@@ -70,8 +70,9 @@ def relevance_of(
         return ClassRelevance(_exact(Z, width, device), width, {"relevance": "exact"})
     used: Literal["nystrom", "columns"] = "columns" if method == "columns" else "nystrom"
     name, size = ("n_columns", N_COLUMNS) if used == "columns" else ("n_landmarks", N_LANDMARKS)
-    others = sample_of(len(Z), size, deepcopy(rng))  # those that the approximation will draw
-    found = agreement_on_sample(Z, width, rng.spawn(1)[0], used, others)
+    ahead = deepcopy(rng)
+    others = sample_of(len(Z), size, ahead)  # those that the approximation will draw
+    found = agreement_on_sample(Z, width, ahead, used, others)
     notes = {
         "relevance": used,
         name: len(others),

@@ -4,14 +4,18 @@ from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
 
 from continual.selection.centring import Floats, Vector, centred
-
-Rows = NDArray[np.int64]
+from continual.selection.choice import Rows
 
 BLOCK = 512
 """Rows that a compiled pass takes at a time, a power of two: they stay in the nearest cache."""
+
+ROUNDING = 1e-6
+"""Relative difference of relevances that sums of float32 do not resolve."""
+
+COPY = 4e-7
+"""Squared distance, relative to the sum of two squared norms, up to which rows count as copies."""
 
 
 @numba.njit(nogil=True, cache=True)
@@ -26,7 +30,9 @@ def _approach(products: Any, squares: Any, square: Any, distance: Any) -> Any:
         part = slice(start, start + BLOCK)
         d, s, p = distance[part], squares[part], products[part]
         for i in range(len(d)):
-            d[i] = max(min(d[i], s[i] + square - np.float32(2) * p[i]), np.float32(0))
+            both = s[i] + square
+            near = both - np.float32(2) * p[i]
+            d[i] = min(d[i], near if near > np.float32(COPY) * both else np.float32(0))
         bits = d.view(np.int32)
         for i in range(len(bits)):
             largest = max(largest, bits[i])
@@ -91,7 +97,8 @@ def greedy(
     Time n_keep · n_samples · n_components, little more than one product of the rows with a vector
     per step. Memory: a float32 copy of `Z` and 20 bytes per row. Rows are centred, so that
     distances, as differences of products, are right to about 1e-6 of the largest; rows whose values
-    differ less may change places on another machine or device.
+    differ less may change places on another machine or device, or with more threads. What is up
+    to `COPY` counts as 0, so that copies of a chosen row cover nothing.
 
     Examples
     --------
@@ -121,7 +128,7 @@ def greedy(
 
 
 def min_max(values: Floats) -> Vector:
-    """Return values mapped linearly onto [0, 1]; zeros if they are all equal.
+    """Return values mapped linearly onto [0, 1]; zeros if they are all equal, up to `ROUNDING`.
 
     Parameters
     ----------
@@ -133,6 +140,7 @@ def min_max(values: Floats) -> Vector:
     ndarray
         Float64, of the same shape.
     """
-    shifted = np.asarray(values, np.float64) - np.min(values)
+    shifted: Vector = np.asarray(values, np.float64) - np.min(values)
     largest = shifted.max()
-    return shifted / largest if largest > 0 else shifted
+    resolved = largest > ROUNDING * np.abs(values).max()
+    return shifted / largest if resolved else np.zeros_like(shifted)

@@ -94,7 +94,7 @@ def choose_relevant(
         Most relevant first; the score is the relevance.
     """
     found = relevance_of(Z, rng, sigma, relevance, device=device)
-    rows = np.argsort(-found.values, kind="stable")[:n_keep]
+    rows = np.argsort(-min_max(found.values), kind="stable")[:n_keep]
     return choice_of(rows, found.values[rows], found.sigma, found.notes)
 
 

@@ -6,7 +6,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-from continual.selection.centring import Floats, centred
+from continual.selection.centring import Floats, centred, squares_from_mean
 from continual.selection.choice import Rows
 
 TILE = 512
@@ -97,6 +97,26 @@ def median_sigma(Z: Floats, rng: np.random.Generator, n_rows: int = 2048) -> flo
     return float(np.sqrt(np.median(squares) or np.median(unlike)))
 
 
+def scaled(Z: Floats, sigma: float) -> NDArray[np.float32]:
+    """Return centred rows in units of √2 σ, so that ``exp(-‖a - b‖²)`` is their kernel.
+
+    Parameters
+    ----------
+    Z
+        Representations (n_samples, n_components).
+    sigma
+        Bandwidth > 0; smaller ones than 1e-15 of the largest distance from the mean count as that,
+        as the kernel of different rows is then 0 in any case, and squares of float32 stay finite.
+
+    Returns
+    -------
+    ndarray
+        Float32 (n_samples, n_components).
+    """
+    least = 1e-15 * float(np.sqrt(squares_from_mean(Z).max()))
+    return centred(Z, 1 / (max(sigma, least) * np.sqrt(2)))
+
+
 class Kernel:
     """Blocks of the Gaussian kernel of rows, float32.
 
@@ -112,7 +132,7 @@ class Kernel:
     """
 
     def __init__(self, Z: Floats, sigma: float) -> None:
-        self.rows = centred(Z, 1 / (sigma * np.sqrt(2)))
+        self.rows = scaled(Z, sigma)
         self.squares = np.einsum("ij,ij->i", self.rows, self.rows, dtype=np.float64).astype("f4")
 
     def block(self, left: slice | Rows, right: slice | Rows) -> NDArray[np.float32]:

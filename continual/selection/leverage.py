@@ -34,7 +34,7 @@ def choose_by_leverage(
     rng
         Draws, without replacement.
     ridge
-        α > 0 in units of the mean squared norm of the centred rows per component.
+        α, 1e-9 or more, in units of the mean squared norm of the centred rows per component.
     device
         Not used: two passes over the rows cost less than moving them.
 
@@ -45,7 +45,8 @@ def choose_by_leverage(
 
     Notes
     -----
-    Time n_samples · n_components²; memory a float32 copy of `Z`, and 24 bytes per row.
+    Time n_samples · n_components²; memory a float32 copy of `Z`, 24 bytes per row, and 24 bytes
+    per pair of components.
     """
     rows = centred(Z)
     gram = np.zeros((rows.shape[1],) * 2)

@@ -1,15 +1,18 @@
 """Checks of what selections are given: options from a configuration file, rows and labels."""
 
-import math
 from collections.abc import Callable, Mapping
 from inspect import Parameter, signature
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from featstore.errors import ConfigError, unknown_name
+
+LARGEST = 1e15
+"""Largest size of a number, so that squares of float32 and their sums stay finite."""
 
 
 class Rule(NamedTuple):
@@ -22,7 +25,14 @@ class Rule(NamedTuple):
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    return real and bool(-LARGEST <= value <= LARGEST)
+
+
+def _hint(value: Any) -> str:
+    """Say what to do with a number that YAML took for text."""
+    digits = isinstance(value, str) and value[:1].isdigit()
+    return "; write numbers without quotes, and 1.0e-3 for 1e-3" if digits else ""
 
 
 def _whole(value: Any) -> bool:
@@ -34,9 +44,9 @@ def _one_of(*legal: Any) -> Rule:
 
 
 RULES: Mapping[str, Rule] = {
-    "lambda_kc": Rule("a finite number >= 0", lambda v: _number(v) and v >= 0),
-    "sigma": Rule("a finite number > 0, or null", lambda v: v is None or (_number(v) and v > 0)),
-    "ridge": Rule("a finite number > 0", lambda v: _number(v) and v > 0),
+    "lambda_kc": Rule("a number in [0, 1e15]", lambda v: _number(v) and v >= 0),
+    "sigma": Rule("a number in (0, 1e15] or null", lambda v: v is None or (_number(v) and v > 0)),
+    "ridge": Rule("a number in [1e-9, 1e15]", lambda v: _number(v) and v >= 1e-9),
     "n_landmarks": Rule("a whole number >= 1", lambda v: _whole(v) and v >= 1),
     "shard_rows": Rule(
         "a whole number >= 1, or null", lambda v: v is None or (_whole(v) and v >= 1)
@@ -48,7 +58,7 @@ RULES: Mapping[str, Rule] = {
 }
 """Every option of a selection; a name means the same for each that takes it."""
 
-ROWS_AT_ONCE = 65_536
+ROWS_AT_ONCE = 1024
 """Rows looked at together for values that are not finite."""
 
 
@@ -71,13 +81,15 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
     """
     parameters = signature(function).parameters.values()
     legal = [p.name for p in parameters if p.kind is Parameter.KEYWORD_ONLY]
+    if not isinstance(options, Mapping):
+        raise ConfigError(f"options of selection {name!r} must be a mapping, got {options!r}.")
     for option, value in options.items():
         if option not in legal:
             raise ConfigError(unknown_name(f"option of selection {name!r}", str(option), legal))
         if not RULES[option].holds(value):
             raise ConfigError(
                 f"option {option!r} of selection {name!r} must be {RULES[option].text}, got "
-                f"{value!r}."
+                f"{value!r}{_hint(value)}."
             )
 
 
@@ -97,16 +109,20 @@ def checked_labels(y: ArrayLike) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If there is not one axis.
+        If there is not one axis, or a label is missing; the row is named.
     """
     labels = np.asarray(y)
     if labels.ndim != 1:
         raise ValueError(f"'y' must hold one label per row, got an array of shape {labels.shape}.")
+    missing = np.asarray(pd.isna(labels))
+    if missing.any():
+        row = int(np.argmax(missing))
+        raise ValueError(f"'y' must hold a label for each row, got {labels[row]!r} in row {row}.")
     return labels
 
 
 def checked_rows(Z: ArrayLike | None, n_samples: int) -> NDArray[np.floating[Any]]:
-    """Return representations of as many rows as there are labels, all finite.
+    """Return representations of as many rows as there are labels, all finite, none too large.
 
     Parameters
     ----------
@@ -118,12 +134,12 @@ def checked_rows(Z: ArrayLike | None, n_samples: int) -> NDArray[np.floating[Any
     Returns
     -------
     ndarray
-        `Z` itself if it is an array of floats; numbers of other types as float64.
+        `Z` itself if it is an array of native floats; numbers of other types as float64.
 
     Raises
     ------
     ValueError
-        If the shape is another, or a value is not finite; the row is named.
+        If the shape is another, or a value is not finite or beyond `LARGEST`; the row is named.
     """
     if Z is None:
         raise ValueError("'Z' must hold representations, got None; only chance needs none.")
@@ -133,14 +149,14 @@ def checked_rows(Z: ArrayLike | None, n_samples: int) -> NDArray[np.floating[Any
             "'Z' must have the shape (n_samples, n_components) with a row for each of "
             f"{n_samples} labels, got {rows.shape}."
         )
-    if not np.issubdtype(rows.dtype, np.floating):
+    if rows.dtype not in (np.float16, np.float32, np.float64):
         rows = rows.astype(np.float64)
     for start in range(0, n_samples, ROWS_AT_ONCE):
-        finite = np.isfinite(rows[start : start + ROWS_AT_ONCE]).all(1)
-        if not finite.all():
-            row = start + int(np.argmin(finite))
+        legal = np.abs(rows[start : start + ROWS_AT_ONCE]) <= np.float32(LARGEST)
+        if not legal.all():
+            row, column = np.argwhere(~legal)[0] + (start, 0)
             raise ValueError(
-                f"'Z' must be finite, got {rows[row][~np.isfinite(rows[row])][0]} in row {row}; "
-                "leave such rows out or repair them."
+                f"'Z' must be finite and at most {LARGEST:g} in size, got {rows[row, column]} in "
+                f"row {row}; leave such rows out or repair them."
             )
     return rows

@@ -21,7 +21,7 @@ from continual.protocol import run_continual
 from featstore.simulate import simulate_store
 from heads.experiments.config import HeadConfig
 
-N_SMALL, N_LARGE = 40_000, 160_000
+N_SMALL, N_LARGE = 80_000, 320_000
 MAX_MEMORY = "16MB"
 STREAMING = {
     "merge": HeadConfig("ridge_probe"),
@@ -57,7 +57,7 @@ def test_memory_of_streaming_learners() -> None:
         for n in (N_SMALL, N_LARGE):
             simulate_store(
                 f"{folder}/{n}.zarr", datasets="ab", splits=["train"], n_samples=n // 2,
-                n_layers=2, n_features=256,
+                n_layers=2, n_features=128,
             )  # fmt: skip
         for name in STREAMING:
             small, large = (_measured(name, f"{folder}/{n}.zarr") for n in (N_SMALL, N_LARGE))

@@ -79,6 +79,19 @@ def test_relevance_only__is_hgr_without_coverage() -> None:
     np.testing.assert_array_equal(found.score, relevance_of(Z, no_rng()).values[found.rows])
 
 
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+@pytest.mark.parametrize("n_rows", [60, 1500])
+def test_relevance__that_rounding_alone_tells_apart_counts_as_equal(
+    n_rows: int, device: str
+) -> None:
+    Z = np.random.default_rng(0).normal(size=(n_rows, 4))
+    narrow = 1e-6  # the kernel is the identity
+    relevant = choose_relevant(Z, 5, no_rng(), sigma=narrow, device=device)
+    assert relevant.rows.tolist() == [0, 1, 2, 3, 4]
+    covering = choose_hgr(Z, 9, no_rng(), sigma=narrow, device=device)
+    assert covering.rows.tolist() == choose_k_center(Z, 9, no_rng()).rows.tolist()
+
+
 @pytest.mark.parametrize("n_keep", [1, 2, 3, 4])
 def test_k_center__worked_example(n_keep: int) -> None:
     Z = np.arange(11.0)[:, None]

@@ -140,6 +140,7 @@ def test_relevance_of__comparing_changes_nothing_that_is_drawn() -> None:
     Z, rng, plain = blobs(700, 4), no_rng(), no_rng()
     found = relevance_of(Z, rng, 2.0, "columns")
     np.testing.assert_array_equal(found.values, column_relevance(Z, 2.0, plain))
+    assert rng.spawn(1)[0].random() == plain.spawn(1)[0].random()
     assert rng.random() == plain.random()
     assert found.notes == relevance_of(Z, no_rng(), 2.0, "columns").notes
 

@@ -138,6 +138,40 @@ def test_choose__does_not_depend_on_the_size_of_blocks(
     assert select(name, Z, y, 20, no_rng()).tolist() == expected
 
 
+@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize("labels", [[0.0, 1, np.nan, 1], ["a", "b", None, "b"]])
+def test_choose__a_label_that_is_missing_is_named(name: str, labels: list[object]) -> None:
+    with pytest.raises(ValueError, match=r"'y' must hold a label for each row, got .* in row 2"):
+        choose(name, np.zeros((4, 1)), labels, 1, no_rng())
+
+
+@pytest.mark.parametrize("device", ["cpu", "auto"])
+@pytest.mark.parametrize("name", BY_REPRESENTATION)
+def test_choose__at_any_scale_each_row_once(name: str, device: str) -> None:
+    Z = blobs(60, 4)
+    expected = select(name, Z, np.zeros(60), 8, no_rng(), device=device).tolist()
+    for scale in (2.0**-40, 2.0**44):
+        found = select(name, Z * scale, np.zeros(60), 8, no_rng(), device=device)
+        assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("options", [{"sigma": 1e-300}, {"sigma": 1e15}, {"lambda_kc": 1e15}])
+def test_hgr__with_extreme_options_is_k_center(options: dict[str, float]) -> None:
+    Z = blobs(60, 4)  # either no two rows are alike to the kernel, or all are
+    expected = select("k_center", Z, np.zeros(60), 8, no_rng()).tolist()
+    for device in ("cpu", "auto"):
+        found = select("hgr", Z, np.zeros(60), 8, no_rng(), device=device, **options)
+        assert found.tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [">f4", np.longdouble, np.int16])
+def test_choose__takes_numbers_of_other_types(dtype: object) -> None:
+    Z = np.round(blobs(60, 4)).astype(dtype)
+    for device in ("cpu", "auto"):
+        found = select("herding", Z, np.zeros(60), 8, no_rng(), device=device)
+        assert len(set(found.tolist())) == 8
+
+
 @pytest.mark.parametrize("name", sorted(LABELS_ONLY))
 def test_choose__by_chance_needs_no_representations(name: str) -> None:
     y = np.repeat([0, 1], 30)
@@ -173,7 +207,8 @@ def test_choose__memory_grows_with_the_rows_only(
         (np.zeros((5, 2)), r"6 labels, got \(5, 2\)"),
         (np.zeros((6, 0)), r"got \(6, 0\)"),
         (None, "'Z' must hold representations, got None"),
-        ([[0.0], [1], [2], [np.nan], [4], [np.inf]], "'Z' must be finite, got nan in row 3"),
+        ([[0.0], [1], [2], [np.nan], [4], [np.inf]], "'Z' must be finite.*, got nan in row 3"),
+        ([[0.0], [1], [-1e16], [3], [4], [5]], "at most 1e\\+15 in size, got -1e\\+16 in row 2"),
     ],
 )
 def test_choose__mistakes_in_rows_are_named(Z: object, match: str) -> None:
@@ -196,17 +231,23 @@ def test_choose__mistakes_in_names_are_named() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "match"),
     [
-        ("hgr", {"lambda_kc": -1}, "'lambda_kc' of selection 'hgr' must be a finite number >= 0"),
-        ("hgr", {"lambda_kc": "2"}, "finite number >= 0, got '2'"),
+        (
+            "hgr",
+            {"lambda_kc": -1},
+            r"'lambda_kc' of .* 'hgr' must be a number in \[0, 1e15\], got -1",
+        ),
+        ("hgr", {"lambda_kc": "1e-2"}, "got '1e-2'; write numbers without quotes, and 1.0e-3"),
         ("hgr", {"lambda_kc": np.inf}, "got inf"),
-        ("hgr", {"sigma": 0}, "must be a finite number > 0, or null, got 0"),
+        ("hgr", {"lambda_kc": 10**400}, "got 1000"),
+        ("hgr", {"sigma": 0}, r"must be a number in \(0, 1e15\] or null, got 0"),
+        ("hgr", None, "options of selection 'hgr' must be a mapping, got None"),
         ("hgr", {"relevance": "nystrm"}, r"must be one of \['auto', 'exact', 'nystrom', 'columns"),
         ("hgr", {"device": "tpu"}, r"must be one of \['cpu', 'cuda', 'auto'\], got 'tpu'"),
         ("k_center", {"shard_rows": 2.5}, "must be a whole number >= 1, or null, got 2.5"),
         ("k_center", {"rounds": True}, r"must be one of \[1, 2\], got True"),
         ("k_center", {"start": -1}, "must be a whole number >= 0, or null, got -1"),
         ("kernel_herding", {"n_landmarks": 0}, "must be a whole number >= 1, got 0"),
-        ("leverage", {"ridge": 0}, "must be a finite number > 0, got 0"),
+        ("leverage", {"ridge": 1e-12}, r"must be a number in \[1e-9, 1e15\], got 1e-12"),
     ],
 )
 def test_check_selection__illegal_values_are_named(
@@ -230,7 +271,7 @@ def test_select__chooses_the_same_where_torch_computes(name: str) -> None:
     assert select(name, Z, y, 12, no_rng(), device="auto", **options).tolist() == expected
 
 
-@pytest.mark.parametrize("keep", [0, -1, 1.5, np.nan, np.inf, True, "2"])
+@pytest.mark.parametrize("keep", [0, -1, 1.5, np.nan, np.inf, True, np.True_, "2", None, [1]])
 def test_n_kept__takes_fractions_and_whole_numbers(keep: float) -> None:
     with pytest.raises(ConfigError, match="'keep' must be a fraction"):
         n_kept(3, keep)
