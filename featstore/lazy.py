@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from featstore.store import GroupKey
 
 BLOCKS_PER_TASK = 8
-TEXT_ROWS = 65_536
+TEXT_ROWS = 8192
 
 
 class Part(NamedTuple):

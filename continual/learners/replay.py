@@ -35,7 +35,7 @@ class Replay(FineTune):
     def learn(self, step: Step) -> Any:
         """Learn one step, then keep some of its rows; see `FineTune.learn`."""
         super().learn(step)
-        self._remember(self.domains.select(step.rows), step.name)
+        self._remember(step)
         return self.decider()
 
     def decider(self) -> Any:
@@ -58,8 +58,9 @@ class Replay(FineTune):
         """Return the rows in the memory."""
         return self.memory.select(self.store, self.config.layer)
 
-    def _remember(self, rows: "xr.Dataset", name: str) -> None:
+    def _remember(self, step: Step) -> None:
         """Keep some rows of a step."""
+        rows = self.domains.select(step.rows)
         selection, keep = str(self.run.selection), self.run.keep or 1
         options = self.config.selection_params.get(selection, {})
         blind = selection in LABELS_ONLY
@@ -69,8 +70,8 @@ class Replay(FineTune):
         how = {"selection": selection, "keep": keep, **options, "head": self.config.head.name}
         if not blind:
             how |= {"encoder": encoder_of(self.head), "classes": choice.notes}
-        logits = self._logits(rows.isel(sample=choice.rows))
-        self.memory.remember(rows, choice, name, how, logits, classes[choice.rows])
+        logits = self._logits(self.domains.select(step.rows[choice.rows]))
+        self.memory.remember(rows, choice, step.name, how, logits, classes[choice.rows])
         if self.config.capacity is not None:
             self.memory.shrink(self.config.capacity)
 

@@ -11,6 +11,7 @@ NUMBERS = [(n,) for n in range(5)]
 EXPECTED = [math.factorial(n) for n in range(5)]
 
 
+@pytest.mark.usefixtures("fresh_workers")
 @pytest.mark.parametrize("n_jobs", [1, 2])
 def test_in_parallel__returns_what_the_calls_return(n_jobs: int) -> None:
     assert sorted(in_parallel(math.factorial, NUMBERS, n_jobs=n_jobs)) == sorted(EXPECTED)

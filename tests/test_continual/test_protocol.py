@@ -111,6 +111,7 @@ def test_run_continual__killed_at_any_time_gives_the_same_table(
     pd.testing.assert_frame_equal(results(found), results(expected))
 
 
+@pytest.mark.usefixtures("fresh_workers")
 def test_run_continual__two_processes_give_the_same_table(store: Store, tmp_path: Path) -> None:
     one = run_continual(config(store, tmp_path / "1", learners=["fine_tune", "replay"]))
     two = run_continual(config(store, tmp_path / "2", learners=["fine_tune", "replay"], n_jobs=2))

@@ -122,6 +122,7 @@ def test_run_few_shot__chosen_layers_have_the_numbers_they_have_among_all(
     )
 
 
+@pytest.mark.usefixtures("fresh_workers")
 def test_run_few_shot__same_numbers_whatever_the_processes_and_the_memory(
     config: FewShotConfig, monkeypatch
 ) -> None:

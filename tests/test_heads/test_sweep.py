@@ -203,6 +203,7 @@ def test_run_sweep__members_that_are_added_are_the_only_ones_trained(
     assert len(more.table) == 6
 
 
+@pytest.mark.usefixtures("fresh_workers")
 def test_run_sweep__processes_find_the_same(config: SweepConfig) -> None:
     one = run_sweep(config).table
     two = run_sweep(replace(config, n_jobs=2, output=config.output + "-two")).table
