@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import secrets
+import shutil
 import time
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -17,7 +19,7 @@ from continual.domains import domains_of, steps_of
 from continual.learners import LEARNERS, FineTune
 from continual.measuring import measure
 from featstore.config import to_mapping
-from featstore.durable import sync_folder, write_bytes
+from featstore.durable import sync_file, sync_folder, write_bytes
 from featstore.errors import ConfigError, FeatstoreError
 from heads import persistence
 from heads.evaluation.runs import HEAD, read_run
@@ -112,12 +114,17 @@ def train_start(job: Job) -> str | None:
 
 def _keep(head: Any, path: Path) -> None:
     """Save the head that runs begin with."""
-    path.parent.mkdir(exist_ok=True)
+    made = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    heads.save(head, made)
+    for part in made.iterdir():
+        sync_file(part)
     try:
-        heads.save(head, path)
+        made.rename(path)
     except OSError:
+        shutil.rmtree(made)
         if not path.exists():  # else the same study, run twice at once, was quicker
             raise
+    sync_folder(path.parent)
 
 
 def run_stream(job: Job) -> str | None:

@@ -25,7 +25,6 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors import numpy as safetensors
 
-from featstore.durable import sync_file, sync_folder
 from heads.parts import Arrays, check_origin, put_together, take_apart
 from heads.plain_json import encode
 
@@ -84,9 +83,6 @@ def save(
     try:
         (temporary / ARRAYS).write_bytes(arrays)
         (temporary / RECORD).write_text(json.dumps(record, indent=1) + "\n")
-        for name in (ARRAYS, RECORD):
-            sync_file(temporary / name)
-        sync_folder(temporary)
         if replaceable:
             target.rename(replaced)
         temporary.rename(target)
@@ -95,7 +91,6 @@ def save(
         if replaced.exists():
             replaced.rename(target)
         raise
-    sync_folder(target.parent)
     shutil.rmtree(replaced, ignore_errors=True)
 
 

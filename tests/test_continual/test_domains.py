@@ -40,6 +40,16 @@ def test_domains__datasets_have_the_rows_of_a_selection(store: Store) -> None:
         assert len(found) == len(expected)
 
 
+def test_domains__adjoining_rows_are_the_same_rows_without_a_copy(store: Store) -> None:
+    domains = domains_of(config(store, Path("unused")), store, ["a", "b"], "train")
+    rows = domains.rows["b"]
+    found, expected = domains.select(rows), domains.ds.isel(sample=rows)
+    assert found.identical(expected)
+    assert np.shares_memory(found["row"].values, domains.ds["row"].values)
+    assert domains.select(rows[::-1]).identical(expected.isel(sample=slice(None, None, -1)))
+    assert domains.select(rows[:0]).sizes["sample"] == 0
+
+
 def test_domains__generators_come_with_real_images_of_their_datasets_alone(store: Store) -> None:
     study = config(store, Path("unused"), domain="generator")
     domains = domains_of(study, store, ["b"], "train")
