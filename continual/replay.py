@@ -2,13 +2,23 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from heads.loop.batch_source import BatchSource, Labels, Lesson, Pass, RowBatch, Target, Term
+from heads.loop.batch_source import (
+    BatchSource,
+    Labels,
+    Lesson,
+    Pass,
+    RowBatch,
+    Target,
+    Targets,
+    Term,
+)
 
 CYCLES = 10**6
 """Most cycles through a memory within one epoch, so that no two epochs have one order; half of
@@ -54,11 +64,11 @@ class ReplayBatches:
         self.layers, self.layer_names = present.layers, present.layer_names
         self.n_features, self.workspace = present.n_features, present.workspace
         self.n_samples = present.n_samples + memory.n_samples
-        self.targets: Mapping[str, Target] = {
-            name: _joined(target, memory.targets[name])
-            for name, target in present.targets.items()
-            if name in memory.targets
-        }
+        common = [name for name in present.targets if name in memory.targets]
+        both = present.targets, memory.targets
+        self.targets: Mapping[str, Target] = Targets(
+            {name: partial(_joined, name, *both) for name in common}
+        )
         self._labels = Labels(self.targets["label"])
         self.classes = self._labels.classes
 
@@ -185,8 +195,9 @@ class DarkReplayBatches(ReplayBatches):
         return Term(len(logits), 0.0, Lesson(logits, self._alpha))
 
 
-def _joined(first: Target, second: Target) -> Target:
-    """Return the target of rows one behind the other."""
+def _joined(name: str, *targets: Mapping[str, Target]) -> Target:
+    """Return one of the targets of rows one behind the other."""
+    first, second = (own[name] for own in targets)
     names = np.unique(np.concatenate((first.names, second.names)))
     codes = [np.searchsorted(names, own.names)[own.codes] for own in (first, second)]
     return Target(np.concatenate(codes).astype(np.min_scalar_type(-len(names) - 1)), names)

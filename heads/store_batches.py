@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from featstore.batches import iter_batches, row_source
 from featstore.errors import ConfigError
-from heads.loop.batch_source import Floats, Labels, Pass, RowBatch, Target
+from heads.loop.batch_source import Floats, Labels, Pass, RowBatch, Target, Targets
 from heads.loop.sampling import draw_units
 from heads.origins import layer_names, layer_widths
 
@@ -81,15 +81,15 @@ class StoreBatches:
             yield RowBatch(X, self._labels.at(batch.index), batch.index)
 
 
-def _targets(ds: "xr.Dataset") -> dict[str, Target]:
+def _targets(ds: "xr.Dataset") -> Targets:
     """Return what the rows of a selection may be told apart by."""
-    targets = {"label": Target.of(np.asarray(ds["label"].values))}
+    targets = {"label": lambda: Target.of(np.asarray(ds["label"].values))}
     if "generator" in ds.coords and "generators" in ds.attrs:
         names = np.asarray(ds.attrs["generators"])
-        targets["generator"] = Target(np.asarray(ds["generator"].values), names)
+        targets["generator"] = lambda: Target(np.asarray(ds["generator"].values), names)
     if "pair" in ds.coords and (ds["pair"].values >= 0).any():
-        targets["pair"] = Target.of(np.asarray(ds["pair"].values))
-    return targets
+        targets["pair"] = lambda: Target.of(np.asarray(ds["pair"].values))
+    return Targets(targets)
 
 
 def _require_finite(X: Floats, index: Any, ds: "xr.Dataset") -> None:

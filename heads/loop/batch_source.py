@@ -5,7 +5,7 @@ that many share (some layers, another target) is in `heads.loop.views`. Estimato
 anything but NumPy arrays.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self
@@ -96,6 +96,33 @@ class Target(NamedTuple):
         """Return the target with these values (n_samples,)."""
         names, codes = np.unique(values, return_inverse=True)
         return cls(codes.astype(np.min_scalar_type(-len(names) - 1)), names)
+
+
+class Targets(Mapping[str, Target]):
+    """What rows may be told apart by, each found when it is asked for.
+
+    Parameters
+    ----------
+    makers
+        Name to a function that returns the target.
+    """
+
+    def __init__(self, makers: Mapping[str, Callable[[], Target]]) -> None:
+        self._makers, self._made = makers, dict[str, Target]()
+
+    def __getitem__(self, name: str) -> Target:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._makers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 @dataclass(frozen=True)
