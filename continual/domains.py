@@ -85,7 +85,7 @@ def domains_of(config: ContinualConfig, store: Store, names: Sequence[str], spli
             raise ConfigError(f"{kind} {name!r} must have rows of split {split!r}, got none.")
     used = np.unique(np.concatenate([*rows.values()]))
     places = {name: np.searchsorted(used, own) for name, own in rows.items()}
-    return Domains(ds.isel(sample=used), places)
+    return Domains(Domains(ds, rows).select(used), places)
 
 
 def steps_of(config: ContinualConfig, run: StreamRun, domains: Domains) -> list[Step]:

@@ -5,6 +5,8 @@ from typing import Any
 
 from joblib import Parallel, delayed
 
+from featstore.errors import ConfigError
+
 
 def in_parallel(
     function: Callable[..., Any],
@@ -31,6 +33,11 @@ def in_parallel(
     ------
     object
         What the calls return, as they finish.
+
+    Raises
+    ------
+    ConfigError
+        If there is a scheduler, but not the package that speaks with it.
     """
     if scheduler is not None:
         yield from _on_cluster(function, arguments, scheduler)
@@ -43,8 +50,13 @@ def _on_cluster(
     function: Callable[..., Any], arguments: Sequence[tuple[Any, ...]], scheduler: str
 ) -> Iterator[Any]:
     """Yield the results of calls on a Dask cluster."""
-    import distributed
-
+    try:
+        import distributed
+    except ImportError as err:
+        raise ConfigError(
+            "a 'scheduler' needs the package distributed, which is not installed; install "
+            "'featstore[cluster]', or leave the scheduler out."
+        ) from err
     with distributed.Client(scheduler) as client:
         futures = [client.submit(function, *own, pure=False) for own in arguments]
         for future in distributed.as_completed(futures):

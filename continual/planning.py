@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
 from math import isfinite
@@ -29,8 +28,6 @@ from heads.experiments.memory import memory_limit
 
 FIXED = {"store", "output", "vary", "seeds", "n_jobs", "scheduler", "overwrite", "metric"}
 """What variants of one study have in common."""
-
-Variants = Mapping[str, ContinualConfig]
 
 
 def variants_of(config: ContinualConfig) -> dict[str, ContinualConfig]:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from continual.config import METRICS
 from continual.plots import plot_matrices, plot_over_time
-from continual.report import report, text
+from continual.report import MATRIX, OVER_TIME, report, text
 from continual.summary import per_domain, summarise
 from featstore.durable import sync_folder, write_bytes
 
@@ -74,8 +74,8 @@ def write_study(
     tables = {"summary": summary, "domains": per_domain(scores, list(METRICS))}
     for name, table in tables.items():
         write_bytes(folder / f"{name}.csv", table.to_csv(index=False).encode())
-    plot_matrices(scores, metric, folder / "matrix.png")
-    plot_over_time(scores, metric, folder / "over-time.png")
+    plot_matrices(scores, metric, folder / MATRIX)
+    plot_over_time(scores, metric, folder / OVER_TIME)
     write_bytes(folder / "report.md", report(scores, metric, record).encode())
     sync_folder(folder)
     return Continual(scores, summary, metric, str(folder))

@@ -7,6 +7,7 @@ import numpy as np
 from continual.config import ContinualConfig
 from continual.domains import Step
 from continual.learners.fine_tune import FineTune
+from continual.streams import Rows
 from featstore.errors import ConfigError
 from heads.experiments.config import HeadConfig, make_heads
 
@@ -18,11 +19,11 @@ class Joint(FineTune):
     """
 
     name: ClassVar[str] = "joint"
+    _seen: Rows = np.empty(0, np.int64)
 
     def learn(self, step: Step) -> Any:
         """Learn one step; see `FineTune.learn`."""
-        before = getattr(self, "_seen", step.rows[:0])
-        self._seen = np.sort(np.concatenate([before, step.rows]))
+        self._seen = np.sort(np.concatenate([self._seen, step.rows]))
         return super().learn(step)
 
     def trained(self, step: Step) -> Any:
